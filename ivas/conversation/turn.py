@@ -165,13 +165,13 @@ class TurnController:
             case PlaybackStopped(generation):
                 if self._tail is not None and self._tail.generation == generation:
                     self._tail = None
-                    self._end_overlap_over_nothing()
             case Configured(settings):
                 self._on_configured(settings)
             case Tick():
                 pass
             case _:
                 assert_never(event)
+        self._settle(now_ms)
         out, self._out = self._out, []
         return tuple(out)
 
@@ -209,7 +209,7 @@ class TurnController:
         mark = self._endpointer.step(frame.probability, frame.end_sample)
         match mark:
             case Onset(start_sample):
-                self._on_onset(start_sample, now_ms)
+                self._on_onset(start_sample)
             case Finished(end_sample):
                 if self.user == "overlap":
                     self._dismiss()
@@ -229,7 +229,7 @@ class TurnController:
             self._open_utterance(start_sample)
             self._collected_from = start_sample
 
-    def _on_onset(self, start_sample: int, now_ms: float) -> None:
+    def _on_onset(self, start_sample: int) -> None:
         if self.user == "ending":
             # The user went on before the words were even recognised: one utterance.
             assert self._current is not None
@@ -237,7 +237,6 @@ class TurnController:
             self.user = "speaking"
             if self._reply is not None and self.settings.interrupt_response:
                 self._interrupt()
-            self._start_waiting_reply(now_ms)
             return
         self._open_utterance(start_sample)
         if self._sounding() and self.settings.interrupt_response:
@@ -286,6 +285,8 @@ class TurnController:
         if utterance is None:
             self._refuse_empty_commit(event)
             return
+        if self.user == "speaking":
+            self._do(AnnounceSilence(utterance, event.end_sample))
         self._do(CommitUser(utterance, None))
         if self.user == "ending":
             self._pending[utterance].committed = True
@@ -343,18 +344,15 @@ class TurnController:
         if pending.committed:
             self._do(SetTranscript(event.utterance, text))
             self._words.append(text)
-            self._start_waiting_reply(now_ms)
             return
         self._current, self.user = None, "idle"
         if not text:
             self._do(DiscardUser(event.utterance))
-            self._start_waiting_reply(now_ms)
             return
         self._do(CommitUser(event.utterance, text))
         self._words.append(text)
         if self.settings.create_response and self._reply is None:
             self._new_reply(ReplyOptions(), now_ms)
-        self._start_waiting_reply(now_ms)
 
     def _on_transcription_failed(self, event: TranscriptionFailed, now_ms: float) -> None:
         pending = self._take_pending(event.utterance, event.request)
@@ -372,7 +370,7 @@ class TurnController:
         if self._reply is not None and not self._reply.started:
             self._end_reply(failure)
         elif not pending.committed and self.settings.create_response and self._reply is None:
-            self._new_reply(ReplyOptions(), now_ms, start=False)
+            self._new_reply(ReplyOptions(), now_ms)
             self._end_reply(failure)
 
     # --- the reply -----------------------------------------------------------
@@ -388,26 +386,14 @@ class TurnController:
             return
         self._new_reply(event.options, now_ms)
 
-    def _new_reply(self, options: ReplyOptions, now_ms: float, *, start: bool = True) -> None:
+    def _new_reply(self, options: ReplyOptions, now_ms: float) -> None:
+        """A reply from now on; `_settle` starts it once no transcript is awaited."""
         self._generation += 1
         deadline_ms = now_ms + self.settings.reply_stall_ms
         self._reply = _Reply(self._generation, False, deadline_ms)
-        if start:
-            self._start_waiting_reply(now_ms)
         self._do(OpenGate(self._generation, options))
         if self.user == "overlap":
             self._do(Duck(self._generation), Pause(self._generation))
-
-    def _start_waiting_reply(self, now_ms: float) -> None:
-        reply = self._reply
-        if reply is None or reply.started:
-            return
-        if self._pending:
-            return
-        reply.started = True
-        reply.deadline_ms = now_ms + self.settings.reply_stall_ms
-        self._do(StartReply(reply.generation, _key(self._words)))
-        self._words.clear()
 
     def _active(self, generation: int) -> _Reply | None:
         reply = self._reply
@@ -425,7 +411,6 @@ class TurnController:
         self._end_reply(outcome)
         if until_ms > now_ms:
             self._tail = _Tail(generation, until_ms)
-        self._end_overlap_over_nothing()
 
     def _end_reply(self, outcome: Literal["completed", "max_output_tokens"] | Failure) -> None:
         assert self._reply is not None
@@ -441,7 +426,6 @@ class TurnController:
             self._do(Refuse(failure, event.event_id))
             return
         self._cancel(reply.generation, "client_cancelled")
-        self._end_overlap_over_nothing()
 
     def _interrupt(self) -> None:
         """The user takes the turn: silence everything that sounds or is about to."""
@@ -460,11 +444,6 @@ class TurnController:
         tail = [self._tail.generation] if self._tail is not None else []
         reply = [self._reply.generation] if self._reply is not None else []
         return tail + reply
-
-    def _end_overlap_over_nothing(self) -> None:
-        """The reply ended under the overlap: the user simply speaks."""
-        if self.user == "overlap" and not self._sounding():
-            self._announce()
 
     # --- settings and time ---------------------------------------------------
 
@@ -489,13 +468,23 @@ class TurnController:
             self._end_reply(_NO_REPLY)
         if self._tail is not None and self._tail.until_ms <= now_ms:
             self._tail = None
-        self._end_overlap_over_nothing()
         if self._frame_deadline_ms <= now_ms:
             if self.user == "overlap":
                 self._dismiss()
             elif self.user == "speaking":
                 self._endpointer.stop()
                 self._finish_speech(self._position, now_ms)
+
+    def _settle(self, now_ms: float) -> None:
+        """What follows from the new state, however it came about."""
+        if self.user == "overlap" and not self._sounding():
+            self._announce()  # the reply ended under the overlap: the user simply speaks
+        reply = self._reply
+        if reply is not None and not reply.started and not self._pending:
+            reply.started = True
+            reply.deadline_ms = now_ms + self.settings.reply_stall_ms
+            self._do(StartReply(reply.generation, _key(self._words)))
+            self._words.clear()
 
     def _do(self, *actions: Action) -> None:
         self._out.extend(actions)
