@@ -1,0 +1,192 @@
+"""What has been said: the items of a conversation, cut to what was heard.
+
+Items are only ever appended, cut or deleted on the client's word, never
+rewritten, so that the prompt of one turn begins with the bytes of the prompt
+before and the LLM's cache stays warm. Consecutive user messages stay separate
+items on the wire and become one message in the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ivas.engines import Message
+
+ItemRole = Literal["system", "user", "assistant"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+PartKind = Literal["input_text", "input_audio", "output_text", "output_audio"]
+
+INAUDIBLE = "(inaudible)"
+"""Stands in the prompt for words the recogniser could not make out."""
+CUT = "…"
+"""Ends an assistant message in the prompt that the user did not hear to its end."""
+MS_PER_CHARACTER = 65.0
+"""Speaking time of a clause whose audio is not finished yet: about 15 characters a
+second, a usual rate of speech. Only ever used to round what was heard down."""
+
+
+@dataclass(slots=True)
+class _Clause:
+    text: str
+    audio_ms: float = 0.0
+    complete: bool = False
+
+    @property
+    def total_ms(self) -> float:
+        if self.complete:
+            return self.audio_ms
+        return max(self.audio_ms, len(self.text) * MS_PER_CHARACTER)
+
+
+class SpokenText:
+    """Which words of a reply sound when: its clauses and how long each takes.
+
+    Inside a clause the words are spread evenly over the sound.
+    """
+
+    def __init__(self) -> None:
+        self._clauses: list[_Clause] = []
+
+    def begin(self, text: str) -> None:
+        """The next clause; its audio follows."""
+        self._clauses.append(_Clause(text))
+
+    def add(self, audio_ms: float) -> None:
+        """So much more audio of the clause begun last."""
+        self._clauses[-1].audio_ms += audio_ms
+
+    def end(self) -> None:
+        """The clause begun last has all its audio."""
+        self._clauses[-1].complete = True
+
+    def heard(self, played_ms: float) -> tuple[str, bool]:
+        """The words within the first `played_ms` of audio, and whether that is all.
+
+        Rounded down to whole words.
+        """
+        words = ""
+        begin_ms = 0.0
+        for clause in self._clauses:
+            total_ms = clause.total_ms
+            left_ms = played_ms - begin_ms
+            if left_ms < total_ms or not clause.complete:
+                share = left_ms / total_ms if total_ms > 0 else 0.0
+                return words + _whole_words(clause.text, share), False
+            words += clause.text
+            begin_ms += total_ms
+        return words, True
+
+
+def _whole_words(text: str, share: float) -> str:
+    """The words that end within the first `share` (0..1) of `text`."""
+    end = min(len(text), int(len(text) * max(share, 0.0)))
+    if end == len(text) or text[end].isspace():
+        return text[:end]
+    if not text[end].isascii() and not any(map(str.isspace, text)):
+        return text[:end]  # a script without spaces: characters are as good as words
+    while end > 0 and not text[end - 1].isspace():
+        end -= 1
+    return text[:end]
+
+
+@dataclass(slots=True)
+class Part:
+    """One content part of an item. `text` None: the transcript is not known (yet)."""
+
+    kind: PartKind
+    text: str | None
+
+
+@dataclass(slots=True)
+class Item:
+    """One message of the conversation, as the wire shows it."""
+
+    id: str
+    role: ItemRole
+    parts: list[Part]
+    status: ItemStatus = "completed"
+    spoken: SpokenText | None = field(default=None, repr=False)
+    """For an assistant's speech: which words sound when."""
+    cut: bool = False
+    """The user did not hear (or read) all of it."""
+
+    @property
+    def text(self) -> str:
+        return "\n".join(part.text for part in self.parts if part.text)
+
+
+class History:
+    """The items in order."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, Item] = {}
+        self._order: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self._items[id] for id in self._order)
+
+    def get(self, item_id: str) -> Item | None:
+        return self._items.get(item_id)
+
+    @property
+    def last_id(self) -> str | None:
+        return self._order[-1] if self._order else None
+
+    def add(self, item: Item, *, after: str | None = None) -> str | None:
+        """Put `item` behind the item `after` ("root" = in front, None = at the end).
+
+        Returns the id of the item before it, None if it is the first.
+        Raises KeyError if `after` is unknown, ValueError if the id is taken.
+        """
+        if item.id in self._items:
+            raise ValueError(item.id)
+        if after is None:
+            position = len(self._order)
+        elif after == "root":
+            position = 0
+        elif after in self._items:
+            position = self._order.index(after) + 1
+        else:
+            raise KeyError(after)
+        self._order.insert(position, item.id)
+        self._items[item.id] = item
+        return self._order[position - 1] if position else None
+
+    def delete(self, item_id: str) -> bool:
+        """Forget an item; False if there is none of that id."""
+        if self._items.pop(item_id, None) is None:
+            return False
+        self._order.remove(item_id)
+        return True
+
+    def truncate(self, item: Item, played_ms: float) -> None:
+        """Cut an assistant's speech to what sounded in its first `played_ms`.
+
+        Always counted from the whole reply, so a better figure may follow a worse.
+        """
+        if item.spoken is None:
+            return
+        text, everything = item.spoken.heard(played_ms)
+        item.parts[0].text = text
+        item.cut = not everything
+
+    def prompt(self, instructions: str) -> list[Message]:
+        """What the LLM is to see: the instructions, then what was said and heard."""
+        messages = [Message("system", instructions)] if instructions else []
+        for item in self:
+            text = item.text
+            if item.role == "assistant":
+                if not text.strip():
+                    continue  # nothing of it was heard: it was never said
+                text = f"{text.rstrip()}{CUT}" if item.cut else text
+            elif not text.strip():
+                text = INAUDIBLE
+            if item.role == "user" and messages and messages[-1].role == "user":
+                text = f"{messages.pop().text}\n{text}"
+            messages.append(Message(item.role, text))
+        return messages
