@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from ivas.engines.llm.number_words import read_number, say_number
 
+MAX_CHARS = 2000
 MAX_WORDS = 80
 """A longer text is not a spoken sum; this also bounds the parser's recursion."""
 _LIMIT = 10**15
@@ -58,9 +59,9 @@ _OPERATORS = {
     "plus": "+",
     "minus": "-",
     "negative": "-",
-    "−": "-",
+    "\N{MINUS SIGN}": "-",
     "times": "*",
-    "×": "*",
+    "\N{MULTIPLICATION SIGN}": "*",
     "·": "*",
     "÷": "/",
     "percent": "%",
@@ -87,7 +88,8 @@ _IS = frozenset(("is", "as", "what's", "whats", "calculate", "compute", "solve")
 """Words right before a sum; a recogniser hears "one is" and "much as" too."""
 
 _WORD = re.compile(
-    r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+|[^\W\d_]+(?:['’][^\W\d_]+)*|[-+*/%()×÷·−²³]", re.ASCII
+    r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+|[^\W\d_]+(?:'[^\W\d_]+)*|[-+*/%()·÷²³\u00d7\u2212]",
+    re.ASCII,
 )
 _HYPHEN = re.compile(r"(?<=[a-z])-(?=[a-z])")
 
@@ -104,8 +106,10 @@ _Item = Fraction | _Operator | str
 def find_sum(text: str) -> Result | None:
     """Work out the last sum in `text`; None if there is none.
 
-    A text of more than `MAX_WORDS` words has none. Never raises.
+    A text of more than `MAX_CHARS` or `MAX_WORDS` has none. Never raises.
     """
+    if len(text) > MAX_CHARS:
+        return None
     words = _WORD.findall(_HYPHEN.sub(" ", text.lower()).replace("per cent", "percent"))
     if len(words) > MAX_WORDS:
         return None
@@ -117,11 +121,9 @@ def find_sum(text: str) -> Result | None:
         last = first
         while last < len(items) and not isinstance(items[last], str):
             last += 1
-        around = (
-            str(items[first - 1]) if first else "",
-            str(items[last]) if last < len(items) else "",
-        )
-        result = _solve(items[first:last], *around, asking=asking) or result
+        before = str(items[first - 1]) if first else ""
+        after = str(items[last]) if last < len(items) else ""
+        result = _solve(items[first:last], before, after, asking=asking) or result
         first = last + 1
     return result
 
