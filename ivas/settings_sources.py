@@ -209,8 +209,8 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if name.startswith("IVAS_") and name not in known:
             raise SettingsError(
-                f"The variable {name} is unknown{_did_you_mean(name, known)}; rename or unset it, then "
-                "run `ivas config` without it to see every variable."
+                f"The variable {name} is unknown{_did_you_mean(name, known)}; rename or unset it, "
+                "then run `ivas config` without it to see every variable."
             )
 
 
