@@ -59,12 +59,10 @@ how_to_get_python() {
     fi
 }
 
-# Installs the extras $1 and further requirements; what pip says goes to a log.
+# Installs the checkout, $1 = `.[EXTRAS]`, and what else is named; pip writes to a log.
 pip_install() {
-    extras=$1
-    shift
     (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check \
-        -c constraints.txt -e ".[$extras]" "$@") >"$root/.venv/install.log" 2>&1
+        -c constraints.txt -e "$@") >"$root/.venv/install.log" 2>&1
 }
 
 prepare_venv() {
@@ -85,7 +83,7 @@ prepare_venv() {
             fail "The environment $root/.venv could not be made; see the message above."
     fi
     say "Installing IVAS and what it needs (the first time this takes a minute or more) ..."
-    if ! pip_install "$extras"; then
+    if ! pip_install ".[$extras]"; then
         if ! grep -qi pocketsphinx "$root/.venv/install.log"; then
             tail -n 15 "$root/.venv/install.log" >&2
             fail "The installation failed; mend what pip says above (is there a network?)" \
@@ -94,7 +92,10 @@ prepare_venv() {
         say "pocketsphinx has no wheel for this Python and could not be compiled:" \
             "installing without it, so speech recognition is missing." \
             "Use Python 3.11 or 3.13, or install a C compiler, and remove .venv."
-        without=$(printf '%s\n' "$extras" | sed 's/embedded,*//')
+        case "$extras" in
+            embedded) without=. ;;
+            *) without=".[${extras#embedded,}]" ;;
+        esac
         if ! pip_install "$without" espeakng-loader; then
             tail -n 15 "$root/.venv/install.log" >&2
             fail "The installation failed; mend what pip says above and run this again."
