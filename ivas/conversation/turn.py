@@ -212,7 +212,7 @@ class TurnController:
                 self._on_onset(start_sample)
             case Finished(end_sample):
                 if self.user == "overlap":
-                    self._dismiss()
+                    self._drop_user()
                 else:
                     self._finish_speech(end_sample, now_ms)
             case None:
@@ -254,13 +254,7 @@ class TurnController:
             self._announce()
             self._interrupt()
         elif decision == "dismiss":
-            self._dismiss()
-
-    def _dismiss(self) -> None:
-        """It was no interruption: the reply goes on, the sound leaves no trace."""
-        for generation in self._sounding():
-            self._do(Resume(generation), Unduck(generation))
-        self._drop_user()
+            self._drop_user()
 
     def _announce(self) -> None:
         assert self._current is not None
@@ -303,9 +297,14 @@ class TurnController:
         self._do(Refuse(failure, event.event_id))
 
     def _drop_user(self) -> None:
-        """Forget the utterance in progress, if any."""
+        """Forget the utterance in progress, if any; it leaves no trace."""
         if self._current is None:
             return
+        if self.user == "overlap":
+            self._release()
+        elif self.user == "speaking":
+            # The client was told of speech: it must not believe that it still goes on.
+            self._do(AnnounceSilence(self._current, self._position))
         utterance, self._current = self._current, None
         self._pending.pop(utterance, None)
         self._reset_user()
@@ -439,6 +438,11 @@ class TurnController:
         self._reply = None
         self._do(Flush(generation), CancelReply(generation, reason))
 
+    def _release(self) -> None:
+        """It was no interruption: what is held goes on where it was."""
+        for generation in self._sounding():
+            self._do(Resume(generation), Unduck(generation))
+
     def _sounding(self) -> list[int]:
         """Generations that sound or may begin to, the older first."""
         tail = [self._tail.generation] if self._tail is not None else []
@@ -449,10 +453,7 @@ class TurnController:
 
     def _on_configured(self, settings: TurnSettings) -> None:
         if settings.detection != self.settings.detection:
-            if self.user == "overlap":
-                self._dismiss()
-            else:
-                self._drop_user()
+            self._drop_user()
             self._endpointer = Endpointer(settings, position=self._position)
         self.settings = settings
         self._endpointer.settings = settings
@@ -470,7 +471,7 @@ class TurnController:
             self._tail = None
         if self._frame_deadline_ms <= now_ms:
             if self.user == "overlap":
-                self._dismiss()
+                self._drop_user()
             elif self.user == "speaking":
                 self._endpointer.stop()
                 self._finish_speech(self._position, now_ms)
