@@ -478,8 +478,9 @@ class TurnController:
 
     def _settle(self, now_ms: float) -> None:
         """What follows from the new state, however it came about."""
-        if self.user == "overlap" and not self._sounding():
-            self._announce()  # the reply ended under the overlap: the user simply speaks
+        if self.user == "overlap" and not (self._sounding() and self.settings.interrupt_response):
+            self._release()
+            self._announce()  # nothing is left to interrupt: the user simply speaks
         reply = self._reply
         if reply is not None and not reply.started and not self._pending:
             reply.started = True
