@@ -21,8 +21,8 @@ commits it, which makes it a user message at once; its transcript follows.
 
 The reply: `None`, or one generation that waits for transcripts, runs, and ends
 with exactly one `FinishReply` or `CancelReply`. Once all of it was sent it is no
-longer active on the wire, but its sound may still play: that is the *tail*, and
-the conversation is idle only when reply and tail are both over.
+longer active on the wire, but its sound may still play: that is its *tail*, and
+the conversation is idle only when the reply and all tails are over.
 
 Every wait has a deadline, checked on every event, so that an engine or a client
 that never answers cannot leave the session stuck: see `next_deadline`.
@@ -106,14 +106,6 @@ class _Reply:
     deadline_ms: float
 
 
-@dataclass(slots=True)
-class _Tail:
-    """A generation that was sent whole and still sounds."""
-
-    generation: int
-    until_ms: float
-
-
 class TurnController:
     """One conversation's turn-taking: `handle` events, perform the actions in order."""
 
@@ -131,7 +123,7 @@ class TurnController:
         self._frame_deadline_ms = 0.0  # the microphone must send again before this
         self._pending: dict[int, _Pending] = {}
         self._reply: _Reply | None = None
-        self._tail: _Tail | None = None
+        self._tails: dict[int, float] = {}  # generations sent whole: when each has sounded
         self._words: deque[str] = deque(maxlen=16)  # said since the last reply, for its key
         self._out: list[Action] = []
 
@@ -163,8 +155,7 @@ class TurnController:
             case ReplyFailed(generation, failure, until_ms):
                 self._on_reply_over(generation, failure, until_ms, now_ms)
             case PlaybackStopped(generation):
-                if self._tail is not None and self._tail.generation == generation:
-                    self._tail = None
+                self._tails.pop(generation, None)
             case Configured(settings):
                 self._on_configured(settings)
             case Tick():
@@ -182,16 +173,13 @@ class TurnController:
             deadlines.append(self._frame_deadline_ms)
         if self._reply is not None:
             deadlines.append(self._reply.deadline_ms)
-        if self._tail is not None:
-            deadlines.append(self._tail.until_ms)
+        deadlines += self._tails.values()
         return min(deadlines, default=None)
 
     @property
     def idle(self) -> bool:
         """Nobody speaks, nothing is awaited, nothing sounds."""
-        return (
-            self.user == "idle" and not self._pending and self._reply is None and self._tail is None
-        )
+        return self.user == "idle" and not self._pending and self._reply is None and not self._tails
 
     @property
     def collecting(self) -> bool:
@@ -235,7 +223,7 @@ class TurnController:
             assert self._current is not None
             del self._pending[self._current]
             self.user = "speaking"
-            if self._reply is not None and self.settings.interrupt_response:
+            if self.settings.interrupt_response:
                 self._interrupt()
             return
         self._open_utterance(start_sample)
@@ -409,7 +397,7 @@ class TurnController:
             return
         self._end_reply(outcome)
         if until_ms > now_ms:
-            self._tail = _Tail(generation, until_ms)
+            self._tails[generation] = until_ms
 
     def _end_reply(self, outcome: Literal["completed", "max_output_tokens"] | Failure) -> None:
         assert self._reply is not None
@@ -428,9 +416,9 @@ class TurnController:
 
     def _interrupt(self) -> None:
         """The user takes the turn: silence everything that sounds or is about to."""
-        if self._tail is not None:
-            self._do(Flush(self._tail.generation))
-            self._tail = None
+        for generation in self._tails:
+            self._do(Flush(generation))
+        self._tails.clear()
         if self._reply is not None:
             self._cancel(self._reply.generation, "turn_detected")
 
@@ -445,9 +433,8 @@ class TurnController:
 
     def _sounding(self) -> list[int]:
         """Generations that sound or may begin to, the older first."""
-        tail = [self._tail.generation] if self._tail is not None else []
         reply = [self._reply.generation] if self._reply is not None else []
-        return tail + reply
+        return [*self._tails, *reply]
 
     # --- settings and time ---------------------------------------------------
 
@@ -467,8 +454,7 @@ class TurnController:
         if self._reply is not None and self._reply.deadline_ms <= now_ms:
             self._do(Flush(self._reply.generation))
             self._end_reply(_NO_REPLY)
-        if self._tail is not None and self._tail.until_ms <= now_ms:
-            self._tail = None
+        self._tails = {g: until for g, until in self._tails.items() if until > now_ms}
         if self._frame_deadline_ms <= now_ms:
             if self.user == "overlap":
                 self._drop_user()
