@@ -218,7 +218,7 @@ class TurnController:
             self._collected_from = start_sample
 
     def _on_onset(self, start_sample: int) -> None:
-        if self.user == "ending":
+        if self.user == "ending" and not self._full():
             # The user went on before the words were even recognised: one utterance.
             assert self._current is not None
             del self._pending[self._current]
@@ -226,6 +226,10 @@ class TurnController:
             if self.settings.interrupt_response:
                 self._interrupt()
             return
+        if self.user == "ending":
+            assert self._current is not None
+            self._pending[self._current].committed = True
+            self._do(CommitUser(self._current, None))
         self._open_utterance(start_sample)
         if self._sounding() and self.settings.interrupt_response:
             self.user = "overlap"
@@ -234,6 +238,11 @@ class TurnController:
             self._decide_overlap()
         else:
             self._announce()
+
+    def _full(self) -> bool:
+        """The utterance may not grow further: endless talk comes in pieces."""
+        spoken = (self._position - self._start_sample) / SAMPLES_PER_MS
+        return spoken >= self.settings.max_utterance_ms
 
     def _decide_overlap(self) -> None:
         endpointer = self._endpointer
