@@ -77,11 +77,19 @@ from .events import (
 )
 from .interruption import decide
 
+MAX_PENDING = 16
+"""Transcripts awaited at once; beyond, the oldest words are given up (overload policy)."""
+
 UserState = Literal["idle", "overlap", "speaking", "ending"]
 
 _NO_TRANSCRIPT = Failure(
     "asr_timeout",
     "The speech recogniser did not answer in time, so these words were lost; please repeat them.",
+)
+_TOO_MANY_TRANSCRIPTS = Failure(
+    "asr_overloaded",
+    "Audio came in faster than it could be recognised, so these words were lost; "
+    "please send it more slowly.",
 )
 _NO_REPLY = Failure(
     "reply_timeout", "The reply did not arrive in time and was given up; please ask again."
@@ -320,6 +328,10 @@ class TurnController:
     # --- transcripts ---------------------------------------------------------
 
     def _ask_transcript(self, utterance: int, now_ms: float, *, committed: bool) -> None:
+        if len(self._pending) == MAX_PENDING:
+            oldest = next(iter(self._pending))  # committed: only the newest may not be
+            pending = self._pending.pop(oldest)
+            self._lose_transcript(oldest, pending, _TOO_MANY_TRANSCRIPTS, now_ms)
         self._request += 1
         deadline_ms = now_ms + self.settings.transcript_ms
         self._pending[utterance] = _Pending(self._request, deadline_ms, committed)
