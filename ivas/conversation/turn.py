@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, assert_never
+from unicodedata import category
 
 from .endpointing import SAMPLES_PER_MS, Endpointer, Finished, Onset
 from .events import (
@@ -500,5 +501,9 @@ class TurnController:
 
 
 def _key(words: Iterable[str]) -> str:
-    """The user's words without case, punctuation and spacing: what they say."""
-    return " ".join("".join(c if c.isalnum() else " " for c in " ".join(words).casefold()).split())
+    """The user's words without case, punctuation and spacing: what they say.
+
+    Letters, marks and numbers are kept (Unicode L, M, N): in Indic scripts the vowels are marks.
+    """
+    said = " ".join(words).casefold()
+    return " ".join("".join(c if category(c)[0] in "LMN" else " " for c in said).split())
