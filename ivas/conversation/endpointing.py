@@ -3,7 +3,9 @@
 Counts samples and nothing else: the microphone is the clock. A frame is voiced
 from `threshold` on; once speech has begun it stays voiced down to
 `threshold - HYSTERESIS`, so that a probability wavering around the threshold does
-not chop an utterance (the gap is the one Silero's own iterator uses).
+not chop an utterance (the gap is the one Silero's own iterator uses). Below a
+threshold of twice that gap it is half the threshold, so that silence stays silence
+however low a client sets it.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Endpointer:
 
     def _in_speech(self, probability: float, samples: int) -> Finished | None:
         settings = self.settings
-        if probability >= settings.threshold - HYSTERESIS:
+        if probability >= max(settings.threshold - HYSTERESIS, settings.threshold / 2):
             self._voiced += samples
             self._silence = 0
         else:
