@@ -1,0 +1,285 @@
+"""The composition root: settings -> engines -> FastAPI app. The only importer of
+concrete engines, each inside the case that chooses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from .announcements import SessionSettings
+from .conversation.events import TurnSettings
+from .engines import ASR, LLM, TTS, VAD, Engine
+from .errors import EngineError, SettingsError
+from .reply import ReplyLimits
+from .server.page import page_router
+from .server.realtime import RealtimeOptions, realtime_router
+from .server.status import status_router
+from .session import Engines, SessionLimits
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+MODEL = "ivas"
+"""What this server calls its pipeline in /v1/models; any other name is accepted too."""
+
+
+# --- engines -----------------------------------------------------------------
+
+
+def choose_vad(settings: Settings) -> VAD:
+    match settings.vad.engine:
+        case "auto" | "silero":
+            from .engines.vad.silero import SileroVAD
+
+            return SileroVAD()
+        case "fake":
+            from .engines.fake import FakeVAD
+
+            return FakeVAD()
+        case name:
+            return _third_party(name)  # type: ignore[no-any-return]
+
+
+def choose_asr(settings: Settings) -> ASR:
+    match settings.asr.engine:
+        case "auto" | "pocketsphinx":
+            from .engines.asr.pocketsphinx import PocketsphinxASR
+
+            return PocketsphinxASR()
+        case "fake":
+            from .engines.fake import FakeASR
+
+            return FakeASR(ms=settings.fake.asr_ms, transcript=settings.fake.transcript)
+        case name:
+            return _third_party(name)  # type: ignore[no-any-return]
+
+
+def choose_llm(settings: Settings) -> LLM:
+    match settings.llm.engine:
+        case "auto" | "builtin":
+            from .engines.llm.builtin import BuiltinLLM
+
+            return BuiltinLLM()
+        case "fake":
+            from .engines.fake import DEFAULT_REPLY, FakeLLM
+
+            return FakeLLM(
+                first_ms=settings.fake.llm_first_ms,
+                tokens_per_s=settings.fake.llm_tokens_per_s,
+                reply=DEFAULT_REPLY if settings.fake.reply is None else settings.fake.reply,
+            )
+        case name:
+            return _third_party(name)  # type: ignore[no-any-return]
+
+
+def choose_tts(settings: Settings) -> TTS:
+    match settings.tts.engine:
+        case "auto" | "espeak":
+            from .engines.tts.espeak import EspeakTTS
+
+            return EspeakTTS()
+        case "fake":
+            from .engines.fake import FakeTTS
+
+            return FakeTTS(first_ms=settings.fake.tts_first_ms, rtf=settings.fake.tts_rtf)
+        case name:
+            return _third_party(name)  # type: ignore[no-any-return]
+
+
+def _third_party(name: str) -> Any:
+    """`package.module:factory`, called without arguments."""
+    module, _, factory = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), factory)()
+    except Exception as error:
+        raise SettingsError(
+            f"The engine {name} could not be made ({type(error).__name__}: {error}); "
+            "install its package or correct the name."
+        ) from error
+
+
+def choose_engines(settings: Settings) -> Engines:
+    """The engines the settings name; none is loaded yet."""
+    return Engines(
+        vad=choose_vad(settings),
+        asr=choose_asr(settings),
+        llm=choose_llm(settings),
+        tts=choose_tts(settings),
+    )
+
+
+# --- the app -----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Startup:
+    """How far loading is. `failure`: why the server has to end."""
+
+    loading: bool = True
+    failure: str | None = None
+    on_failure: Callable[[], None] = field(default=lambda: None)
+    on_ready: Callable[[], None] = field(default=lambda: None)
+
+
+def by_kind(engines: Engines) -> dict[str, Engine]:
+    """The engines under the names the settings and /ready have for their kinds."""
+    return {"vad": engines.vad, "asr": engines.asr, "llm": engines.llm, "tts": engines.tts}
+
+
+async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
+    """Start all engines at once. One that was named outright must start; one that
+    `auto` chose may fail, and what it was for then fails with its sentence."""
+    kinds = by_kind(engines)
+    started = await asyncio.gather(
+        *(engine.start() for engine in kinds.values()), return_exceptions=True
+    )
+    for (kind, engine), error in zip(kinds.items(), started, strict=True):
+        if error is None:
+            continue
+        if not isinstance(error, EngineError):
+            log.error("engine %s failed to start", engine.name, exc_info=error)
+        why = f"The {kind} engine {engine.name} cannot start: {error}"
+        if getattr(settings, kind).engine == "auto" and isinstance(error, EngineError):
+            log.warning("%s", why)
+        else:
+            startup.failure = why
+    startup.loading = False
+    # What is alive now stays alive: keep the collector from walking it again and again.
+    gc.collect()
+    gc.freeze()
+    if startup.failure is None:
+        startup.on_ready()
+    else:
+        startup.on_failure()
+
+
+def build(
+    settings: Settings, *, engines: Engines | None = None, startup: Startup | None = None
+) -> FastAPI:
+    """The whole application; engines load when it starts."""
+    serving = engines or choose_engines(settings)
+    state = startup or Startup()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load(serving, settings, state))
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            for engine in by_kind(serving).values():
+                await engine.aclose()
+
+    def unready() -> str | None:
+        return "The engines are still loading; try again in a moment." if state.loading else None
+
+    app = FastAPI(title="IVAS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    secret = settings.server.api_key
+    key = secret.get_secret_value() if secret is not None else None
+    options = RealtimeOptions(
+        engines=serving,
+        limits=session_limits(settings),
+        defaults=session_defaults(settings),
+        model=MODEL,
+        key=key,
+        max_message_bytes=settings.server.max_message_mib * 2**20,
+        unready=unready,
+    )
+    app.include_router(realtime_router(options))
+    app.include_router(
+        status_router(lambda: by_kind(serving), model=MODEL, started_at=int(time.time()), key=key)
+    )
+    app.include_router(page_router())
+    return app
+
+
+def session_limits(settings: Settings) -> SessionLimits:
+    """What the operator sets for every session."""
+    return SessionLimits(
+        transcript_s=settings.asr.timeout_s,
+        max_tokens=settings.llm.max_tokens,
+        reply=ReplyLimits(
+            first_token_s=settings.llm.first_token_timeout_s,
+            token_stall_s=settings.llm.stall_timeout_s,
+            first_audio_s=settings.tts.first_audio_timeout_s,
+            audio_stall_s=settings.tts.stall_timeout_s,
+        ),
+    )
+
+
+def session_defaults(settings: Settings) -> SessionSettings:
+    """What a session is before its client changes anything."""
+    limits = settings.llm.first_token_timeout_s + settings.tts.first_audio_timeout_s
+    turn = TurnSettings(
+        threshold=settings.vad.threshold,
+        silence_ms=settings.turn.silence_ms,
+        prefix_padding_ms=settings.turn.prefix_padding_ms,
+        onset_ms=settings.turn.onset_ms,
+        barge_in_ms=settings.turn.barge_in_ms,
+        max_utterance_ms=settings.turn.max_utterance_s * 1000,
+        # The engines' own deadlines come first; these only catch what they miss.
+        transcript_ms=settings.asr.timeout_s * 1000 + 1_000,
+        reply_stall_ms=limits * 1000 + 10_000,
+    )
+    return SessionSettings(
+        turn=turn,
+        instructions=settings.llm.instructions,
+        voice=settings.tts.voice or "",
+        language=settings.asr.language,
+        speed=settings.tts.speed,
+    )
+
+
+# --- the server --------------------------------------------------------------
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until it is stopped. Raises SettingsError if it cannot start."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    startup = Startup()
+    app = build(settings, startup=startup)
+    host, port = settings.server.host, settings.server.port
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Twice what is accepted, so that too large an event is answered with an error.
+        ws_max_size=settings.server.max_message_mib * 2**21,
+        # Deflate would only undo the base64, for twenty times the cost of the JSON.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+
+    def say_ready() -> None:
+        shown = f"[{host}]" if ":" in host else host
+        print(f"IVAS is ready: open http://{shown}:{port}/ and talk. Ctrl-C ends it.", flush=True)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    startup.on_ready, startup.on_failure = say_ready, stop
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        print("\nIVAS has ended.", file=sys.stderr)
+    if startup.failure is not None:
+        raise SettingsError(startup.failure)

@@ -1,0 +1,195 @@
+"""The ears of one session: microphone audio in, VAD frames and transcripts out.
+
+Audio is taken in slices of at most one frame, so that a transcript asked for at a
+frame covers the audio up to it and nothing of a later one, however large a piece
+the client sent. VAD runs inline: at 0.1 ms a frame it costs less than the hop to a
+thread. Overload is the sender's to feel: nothing is dropped here, the session
+takes no more from the socket than it has worked off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .audio.framing import Framer
+from .audio.pcm import Pcm16Decoder
+from .audio.resample import Downsampler24to16
+from .conversation.captions import Captions
+from .conversation.events import AudioFrame, Event, Failure, Transcribed, TranscriptionFailed
+from .engines import ASR, SAMPLE_RATE_HZ, VAD, Samples, Utterance
+from .errors import EngineError
+
+log = logging.getLogger(__name__)
+
+SLICE_BYTES = 768 * 2
+"""One frame of 512 samples at 16 kHz is 768 samples at 24 kHz."""
+PARTIAL_EVERY_SAMPLES = SAMPLE_RATE_HZ * 2 // 5
+"""A partial transcript for every 400 ms of audio."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An utterance that is being listened to."""
+
+    utterance: Utterance
+    samples: int = 0
+    partial_at: int = PARTIAL_EVERY_SAMPLES
+    captions: Captions = field(default_factory=Captions)
+    task: asyncio.Task[None] | None = None  # the newest question put to the ASR
+
+
+class Ears:
+    """See the module. `spawn` starts a task that lives no longer than the session."""
+
+    def __init__(
+        self,
+        *,
+        vad: VAD,
+        post: Callable[[Event], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        on_caption: Callable[[int, str], None],
+        on_deaf: Callable[[Failure], None],
+        timeout_s: float,
+        preroll_ms: int,
+    ) -> None:
+        self._vad = vad
+        self._detector = vad.open()
+        self._decoder = Pcm16Decoder()
+        self._downsampler = Downsampler24to16()
+        self._framer = Framer(vad.frame_samples, keep_ms=preroll_ms)
+        self._post = post
+        self._spawn = spawn
+        self._on_caption = on_caption
+        self._on_deaf = on_deaf
+        self._timeout_s = timeout_s
+        self._open: dict[int, _Open] = {}
+        self.captions = False
+        """Whether anybody wants partial transcripts."""
+
+    @property
+    def position(self) -> int:
+        """Samples heard so far, at 16 kHz."""
+        return self._framer.received
+
+    def hear(self, pcm: bytes, *, detect: bool) -> Iterator[AudioFrame]:
+        """Take 24 kHz PCM16; yields each frame as it is complete.
+
+        `detect` False spares the VAD (push-to-talk).
+        """
+        for at in range(0, len(pcm), SLICE_BYTES):
+            samples = self._downsampler.push(self._decoder.feed(pcm[at : at + SLICE_BYTES]))
+            for number, heard in self._open.items():
+                heard.utterance.push(samples)
+                heard.samples += len(samples)
+                if self.captions:
+                    self._ask_partial(number, heard)
+            for frame, end_sample in self._framer.push(samples):
+                yield AudioFrame(self._probability(frame) if detect else 0.0, end_sample)
+
+    def listen(self, number: int, asr: ASR, start_sample: int, **how: str | None) -> None:
+        """Open utterance `number` with the audio from `start_sample` on."""
+        try:
+            utterance = asr.open(**how)
+            utterance.push(self._framer.since(start_sample))
+        except Exception as error:
+            utterance = _Broken(_failure(error))
+        self._open[number] = _Open(utterance, samples=self.position - start_sample)
+
+    def transcribe(self, number: int, request: int) -> None:
+        """Ask for the words so far; the answer is posted."""
+        heard = self._open.get(number)
+        if heard is None:
+            return
+        if heard.task is not None:
+            heard.task.cancel()  # a partial nobody needs any more
+        heard.task = self._spawn(self._transcribe(number, request, heard))
+
+    def close(self, number: int) -> float:
+        """Forget utterance `number`; returns how many seconds of audio it had."""
+        heard = self._open.pop(number, None)
+        if heard is None:
+            return 0.0
+        if heard.task is not None:
+            heard.task.cancel()
+        heard.utterance.close()
+        return heard.samples / SAMPLE_RATE_HZ
+
+    def close_all(self) -> None:
+        for number in list(self._open):
+            self.close(number)
+
+    def _probability(self, frame: Samples) -> float:
+        try:
+            return self._detector.probability(frame)
+        except Exception as error:
+            log.exception("the voice activity detector failed", exc_info=error)
+            self._detector = self._vad.open()
+            self._on_deaf(
+                Failure(
+                    "vad_failed",
+                    "The voice activity detector failed and was restarted; "
+                    "if you are not heard, say it again.",
+                )
+            )
+            return 0.0
+
+    def _ask_partial(self, number: int, heard: _Open) -> None:
+        busy = heard.task is not None and not heard.task.done()
+        if heard.samples >= heard.partial_at and not busy:
+            heard.partial_at = heard.samples + PARTIAL_EVERY_SAMPLES
+            heard.task = self._spawn(self._caption(number, heard))
+
+    async def _caption(self, number: int, heard: _Open) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                transcript = await heard.utterance.transcript()
+        except Exception as error:
+            # Only a caption is missing; the final transcript will say what is wrong.
+            log.debug("no partial transcript: %s", error)
+            return
+        if delta := heard.captions.confirm(transcript.text):
+            self._on_caption(number, delta)
+
+    async def _transcribe(self, number: int, request: int, heard: _Open) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                transcript = await heard.utterance.transcript()
+        except Exception as error:
+            self._post(TranscriptionFailed(number, request, _failure(error)))
+        else:
+            self._post(Transcribed(number, request, transcript.text))
+
+
+class _Broken:
+    """Stands for an utterance the ASR would not open."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+
+    def push(self, samples: object) -> None:
+        pass
+
+    async def transcript(self) -> Any:
+        raise EngineError(self._failure.message, code=self._failure.code)
+
+    def close(self) -> None:
+        pass
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, EngineError):
+        return Failure(error.code, str(error))
+    if isinstance(error, TimeoutError):
+        return Failure(
+            "asr_timeout", "The speech recogniser did not answer in time; please say it again."
+        )
+    log.exception("the speech recogniser failed unexpectedly", exc_info=error)
+    return Failure(
+        "asr_failed",
+        "The speech recogniser failed unexpectedly; please say it again "
+        "(the server's log has more).",
+    )

@@ -1,0 +1,212 @@
+"""One reply: the LLM's tokens become clauses, clauses become sound.
+
+The LLM is read as fast as it writes, so that it is free for the next turn; the TTS
+is held back by the playout once enough sound is queued. Whatever breaks, what was
+said before it is still said: the failure comes back as a value, after the sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .audio.resample import Resampler
+from .conversation.events import Failure, Outcome
+from .conversation.history import SpokenText
+from .conversation.sentences import ClauseSplitter
+from .engines import LLM, TTS, Message, Priority, ToolCall
+from .errors import EngineError, EngineTimeout
+from .latency import Marks
+from .playout import BYTES_PER_MS, RATE_HZ, Playout
+from .text.spoken import speakable
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyLimits:
+    """How long an engine may keep us waiting, in seconds."""
+
+    first_token_s: float = 15.0
+    token_stall_s: float = 5.0
+    first_audio_s: float = 5.0
+    audio_stall_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How to speak: None = write only."""
+
+    tts: TTS
+    voice: str
+    language: str | None
+    speed: float
+
+
+@dataclass(slots=True)
+class Production:
+    """What came of it. `failure` None = all went well."""
+
+    outcome: Outcome = "completed"
+    failure: Failure | None = None
+    tokens: int = 0
+
+
+class Producer:
+    """Makes one reply; `run` it once."""
+
+    def __init__(
+        self,
+        *,
+        llm: LLM,
+        speech: Speech | None,
+        messages: Sequence[Message],
+        max_tokens: int | None,
+        playout: Playout,
+        spoken: SpokenText,
+        limits: ReplyLimits,
+        marks: Marks,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._llm = llm
+        self._speech = speech
+        self._messages = messages
+        self._max_tokens = max_tokens
+        self._playout = playout
+        self._spoken = spoken
+        self._limits = limits
+        self._marks = marks
+        self._on_progress = on_progress
+        self._clauses: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by max_tokens
+        self._result = Production()
+        self._sounded = False
+
+    async def run(self) -> Production:
+        """Put the whole reply into the playout. Cancellable at any point."""
+        async with asyncio.TaskGroup() as tasks:
+            thinking = tasks.create_task(self._think())
+            try:
+                await self._say()
+            except Exception as error:
+                self._fail(error, "tts_failed", "The voice")
+                thinking.cancel()
+        if not self._result.tokens and self._result.failure is None:
+            self._result.failure = Failure(
+                "llm_empty", "The language model answered with nothing; please ask again."
+            )
+        return self._result
+
+    def _fail(self, error: Exception, code: str, who: str) -> None:
+        if isinstance(error, EngineError):
+            failure = Failure(error.code, str(error))
+        else:
+            log.exception("%s failed unexpectedly", who, exc_info=error)
+            failure = Failure(
+                code, f"{who} failed unexpectedly; please try again (the server's log has more)."
+            )
+        self._result.failure = self._result.failure or failure
+
+    # --- tokens to clauses ---------------------------------------------------
+
+    async def _think(self) -> None:
+        splitter = ClauseSplitter()
+        try:
+            await self._read(splitter)
+        except Exception as error:
+            self._fail(error, "llm_failed", "The language model")
+        for clause in splitter.finish():
+            self._clauses.put_nowait(clause)
+        self._clauses.put_nowait(None)
+
+    async def _read(self, splitter: ClauseSplitter) -> None:
+        limits, result = self._limits, self._result
+        stream = self._llm.stream(self._messages, max_tokens=self._max_tokens)
+        async with aclosing(stream):
+            wait_s = limits.first_token_s
+            while (token := await _next(stream, wait_s, "The language model")) is not None:
+                if isinstance(token, ToolCall):
+                    continue  # none was offered
+                if not result.tokens:
+                    self._marks.mark("first_token")
+                result.tokens += 1
+                wait_s = limits.token_stall_s
+                self._on_progress()
+                for clause in splitter.push(token.text):
+                    self._marks.mark("first_clause")
+                    self._clauses.put_nowait(clause)
+                if self._max_tokens is not None and result.tokens >= self._max_tokens:
+                    result.outcome = "max_output_tokens"
+                    return
+
+    # --- clauses to sound ----------------------------------------------------
+
+    async def _say(self) -> None:
+        speech = self._speech
+        spoken_something = False
+        priority: Priority = "first"
+        while (clause := await self._clauses.get()) is not None:
+            if speech is None:
+                self._playout.put_words(clause)
+                continue
+            await self._playout.room()
+            self._spoken.begin(clause)
+            self._playout.put_words(clause)
+            if text := speakable(clause):
+                spoken_something = True
+                await self._speak(speech, text, priority)
+                priority = "later"
+            self._spoken.end()
+        if spoken_something and not self._sounded:
+            raise EngineError(
+                "The voice made no sound for this reply; choose another with IVAS_TTS__ENGINE.",
+                code="tts_silent",
+            )
+
+    async def _speak(self, speech: Speech, text: str, priority: Priority) -> None:
+        stream = speech.tts.stream(
+            text,
+            voice=speech.voice,
+            language=speech.language,
+            speed=speech.speed,
+            priority=priority,
+        )
+        resampler: Resampler | None = None
+        wait_s = self._limits.first_audio_s
+        async with aclosing(stream):
+            while (chunk := await _next(stream, wait_s, "The voice")) is not None:
+                wait_s = self._limits.audio_stall_s
+                if len(chunk.pcm) % 2:
+                    raise EngineError("The voice sent broken audio (half a sample).")
+                if resampler is None:
+                    resampler = Resampler(chunk.rate_hz, RATE_HZ)
+                await self._put(resampler.push(chunk.pcm))
+        if resampler is not None:
+            await self._put(resampler.finish())
+
+    async def _put(self, pcm: bytes) -> None:
+        if not pcm:
+            return
+        if not self._sounded:
+            self._sounded = True
+            self._marks.mark("first_audio")
+        self._spoken.add(len(pcm) / BYTES_PER_MS)
+        self._playout.put_sound(pcm)
+        self._on_progress()
+        await self._playout.room()
+
+
+async def _next(stream: AsyncGenerator[_T, None], wait_s: float, who: str) -> _T | None:
+    """The next item, None at the end. Raises EngineTimeout after `wait_s`."""
+    try:
+        async with asyncio.timeout(wait_s):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise EngineTimeout(
+            f"{who} did not answer within {wait_s:g} s; please ask again."
+        ) from None

@@ -1,0 +1,223 @@
+"""Client events of the OpenAI Realtime protocol, from JSON text to commands.
+
+Pure. Whatever cannot be understood becomes a `Malformed` command in its place, so
+that errors come back in the order of the events that caused them. `append`, fifty a
+second, takes the short way; everything else is validated strictly.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ivas import announcements as say
+from ivas.conversation.events import Failure, ReplyOptions
+from ivas.conversation.history import Item, Part
+from ivas.errors import ClientError
+
+from .protocol_session import MAX_TEXT, SessionConfig, Voice, refuse_invalid
+
+MAX_AUDIO_BYTES = 15 * 1024 * 1024
+"""Most audio in one append, the limit of the OpenAI API."""
+
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class _TextContent(_Model):
+    type: Literal["input_text", "output_text"]
+    text: Text
+
+
+class _AudioContent(_Model):
+    type: Literal["input_audio", "output_audio"]
+    transcript: Text
+
+
+class _Message(_Model):
+    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    type: Literal["message"]
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[
+        list[Annotated[_TextContent | _AudioContent, Field(discriminator="type")]],
+        Field(min_length=1, max_length=64),
+    ]
+
+
+class _VoiceOut(_Model):
+    voice: Voice | None = None
+
+
+class _AudioOut(_Model):
+    output: _VoiceOut | None = None
+
+
+class _Response(_Model):
+    output_modalities: (
+        Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=1)] | None
+    ) = None
+    instructions: Text | None = None
+    audio: _AudioOut | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] | None = None
+    conversation: Literal["auto"] | None = None
+    input: None = None
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+
+
+def decode(raw: str | bytes, config: SessionConfig, *, max_bytes: int) -> say.Command:
+    """One frame from the client. `session.update` is applied to `config` here."""
+    if len(raw) > max_bytes:
+        message = (
+            f"The event is larger than {max_bytes // 2**20} MiB; send audio in smaller pieces."
+        )
+        return say.Malformed(Failure("invalid_value", message))
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        message = "The event is not valid JSON; send one JSON object a frame."
+        return say.Malformed(Failure("invalid_json", message))
+    event_id = None
+    try:
+        if not isinstance(event, dict):
+            raise ClientError("An event must be a JSON object.", code="invalid_value")
+        kind = event.get("type")
+        if kind == "input_audio_buffer.append":
+            return say.AppendAudio(_audio(event))
+        given_id = event.get("event_id")
+        event_id = given_id if isinstance(given_id, str) else None
+        return _command(kind, event, event_id, config)
+    except ClientError as error:
+        return say.Malformed(Failure(error.code, str(error)), error.param, event_id)
+
+
+def _audio(event: dict[str, Any]) -> bytes:
+    audio = event.get("audio")
+    if not isinstance(audio, str):
+        raise _missing("audio")
+    try:
+        pcm = binascii.a2b_base64(audio, strict_mode=True) if audio else b""
+    except (binascii.Error, ValueError):
+        message = "Invalid value for 'audio': it is not base64; encode PCM16 bytes as base64."
+        raise ClientError(message, code="invalid_value", param="audio") from None
+    if len(pcm) > MAX_AUDIO_BYTES:
+        message = "Invalid value for 'audio': at most 15 MiB in one event; send smaller pieces."
+        raise ClientError(message, code="invalid_value", param="audio")
+    return pcm
+
+
+def _command(
+    kind: object, event: dict[str, Any], event_id: str | None, config: SessionConfig
+) -> say.Command:
+    match kind:
+        case "session.update":
+            config.update(event.get("session"))
+            return say.Configure(config.settings, config.echo)
+        case "input_audio_buffer.commit":
+            return say.CommitAudio(event_id)
+        case "input_audio_buffer.clear":
+            return say.ClearAudio(event_id)
+        case "conversation.item.create":
+            after = event.get("previous_item_id")
+            if after is not None and not isinstance(after, str):
+                raise _invalid("previous_item_id", "it must be a string")
+            return say.AddItem(_item(event.get("item")), after, event_id)
+        case "conversation.item.retrieve":
+            return say.RetrieveItem(_string(event, "item_id"), event_id)
+        case "conversation.item.truncate":
+            return say.TruncateItem(
+                _string(event, "item_id"),
+                _integer(event, "content_index"),
+                _integer(event, "audio_end_ms"),
+                event_id,
+            )
+        case "conversation.item.delete":
+            return say.DeleteItem(_string(event, "item_id"), event_id)
+        case "response.create":
+            return say.CreateReply(_reply_options(event.get("response")), event_id)
+        case "response.cancel":
+            reply_id = event.get("response_id")
+            if reply_id is not None and not isinstance(reply_id, str):
+                raise _invalid("response_id", "it must be a string")
+            return say.CancelActiveReply(reply_id, event_id)
+        case None:
+            raise _missing("type")
+        case "output_audio_buffer.clear":
+            raise _invalid("type", "output_audio_buffer.clear is for WebRTC; send response.cancel")
+        case _:
+            raise _invalid("type", f"this server knows no event {str(kind)[:100]!r}")
+
+
+def _item(given: object) -> Item:
+    if not isinstance(given, dict):
+        raise _missing("item")
+    if given.get("type") not in (None, "message"):
+        raise _invalid("item.type", 'this version serves items of type "message" only')
+    try:
+        message = _Message.model_validate(given)
+    except ValidationError as error:
+        refuse_invalid(error, "item")
+    parts = []
+    direction = "output" if message.role == "assistant" else "input"
+    for index, content in enumerate(message.content):
+        spoken = isinstance(content, _AudioContent)
+        if not content.type.startswith(direction) or (spoken and message.role == "system"):
+            param = f"item.content.{index}.type"
+            raise _invalid(param, f"a {message.role} message cannot hold {content.type}")
+        text = content.transcript if isinstance(content, _AudioContent) else content.text
+        parts.append(Part(content.type, text))
+    return Item(message.id or f"item_{uuid4().hex[:20]}", message.role, parts)
+
+
+def _reply_options(given: object) -> ReplyOptions:
+    if given is None:
+        return ReplyOptions()
+    try:
+        response = _Response.model_validate(given)
+    except ValidationError as error:
+        refuse_invalid(error, "response")
+    voice = response.audio.output.voice if response.audio and response.audio.output else None
+    limit = response.max_output_tokens
+    return ReplyOptions(
+        modality=response.output_modalities[0] if response.output_modalities else None,
+        instructions=response.instructions,
+        voice=voice,
+        max_tokens=None if limit == "inf" else limit,
+        metadata=response.metadata,
+    )
+
+
+def _string(event: dict[str, Any], key: str) -> str:
+    value = event.get(key)
+    if value is None:
+        raise _missing(key)
+    if not isinstance(value, str):
+        raise _invalid(key, "it must be a string")
+    return value
+
+
+def _integer(event: dict[str, Any], key: str) -> int:
+    value = event.get(key)
+    if value is None:
+        raise _missing(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise _invalid(key, "it must be a whole number")
+    if value < 0:
+        raise _invalid(key, "it must not be negative")
+    return int(value)
+
+
+def _missing(param: str) -> ClientError:
+    message = f"Missing required parameter: '{param}'."
+    return ClientError(message, code="missing_required_parameter", param=param)
+
+
+def _invalid(param: str, why: str) -> ClientError:
+    return ClientError(f"Invalid value for '{param}': {why}.", code="invalid_value", param=param)

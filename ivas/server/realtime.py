@@ -1,0 +1,208 @@
+"""The WebSocket at /v1/realtime: one connection, one session.
+
+Reads frames and hands them to the session as commands, writes what the session
+announces. Announcements are encoded as they are made and queued in order; a writer
+task empties the queue into the socket. A client that stops reading makes the queue
+grow: first no more sound is put into it, and at `OVERFLOW_BYTES` the connection is
+given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from fastapi import APIRouter, WebSocket
+from fastapi.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
+
+from ivas import announcements as say
+from ivas.session import Engines, Session, SessionLimits
+
+from .protocol_in import decode
+from .protocol_out import Encoder
+from .protocol_session import SessionConfig
+from .security import SUBPROTOCOL, allowed, given_key, openai_error, same_origin
+
+log = logging.getLogger(__name__)
+
+CONGESTED_BYTES = 256 * 1024
+"""Queued output from which no more sound is added: about 4 s of it."""
+OVERFLOW_BYTES = 16 * 1024 * 1024
+"""Queued output at which a client that does not read is given up."""
+
+TRY_AGAIN_LATER = 1013
+GOING_AWAY = 1001
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeOptions:
+    """What the composition root decides for every connection."""
+
+    engines: Engines
+    limits: SessionLimits
+    defaults: say.SessionSettings
+    model: str
+    key: str | None
+    max_message_bytes: int
+    unready: Callable[[], str | None]
+    """One sentence while an engine cannot serve yet, else None."""
+
+
+class Connection:
+    """The client side of a session: an ordered queue into one socket."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._queue: deque[tuple[int, str]] = deque()  # generation of sound or 0, frame
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self.overflowed = asyncio.Event()
+
+    def send(self, announcement: say.Announcement) -> None:
+        generation = 0
+        if isinstance(announcement, say.AudioSpoken):
+            generation = announcement.reply.generation
+        for frame in self._encoder.encode(announcement):
+            self.queue(frame, generation)
+
+    def queue(self, frame: str, generation: int = 0) -> None:
+        self._queue.append((generation, frame))
+        self._bytes += len(frame)
+        if self._bytes > OVERFLOW_BYTES:
+            self.overflowed.set()
+        self._filled.set()
+
+    def purge(self, generation: int) -> None:
+        kept = [entry for entry in self._queue if entry[0] != generation]
+        self._queue = deque(kept)
+        self._bytes = sum(len(frame) for _, frame in kept)
+
+    @property
+    def congested(self) -> bool:
+        return self._bytes > CONGESTED_BYTES
+
+    async def write_to(self, websocket: WebSocket) -> None:
+        """Empty the queue into the socket until cancelled or the client is gone."""
+        while True:
+            while self._queue:
+                _, frame = self._queue.popleft()
+                self._bytes -= len(frame)
+                await websocket.send_text(frame)
+            self._filled.clear()
+            await self._filled.wait()
+
+
+def realtime_router(options: RealtimeOptions) -> APIRouter:
+    """The routes /v1/realtime and /realtime (LiveKit appends the latter to a bare host)."""
+    router = APIRouter()
+
+    @router.websocket("/v1/realtime")
+    @router.websocket("/realtime")
+    async def realtime(websocket: WebSocket) -> None:
+        if await _admit(websocket, options):
+            await _serve(websocket, options)
+
+    return router
+
+
+async def _admit(websocket: WebSocket, options: RealtimeOptions) -> bool:
+    offered = websocket.scope["subprotocols"]
+    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+    refusal = _refusal(websocket, options)
+    if refusal is None:
+        await websocket.accept(subprotocol=subprotocol)
+        return True
+    status, code, message = refusal
+    if subprotocol is None:
+        envelope = openai_error(message, code=code)
+        await websocket.send_denial_response(JSONResponse(envelope, status_code=status))
+        return False
+    # A browser is not told why a handshake failed, so it is told afterwards.
+    await websocket.accept(subprotocol=subprotocol)
+    error = {"type": "invalid_request_error", "code": code, "message": message}
+    await websocket.send_json({"type": "error", "event_id": "event_0", "error": error})
+    await websocket.close(3000 if status == 401 else 1008, message[:120])
+    return False
+
+
+def _refusal(websocket: WebSocket, options: RealtimeOptions) -> tuple[int, str, str] | None:
+    """HTTP status, error code and sentence, or None if the client may come in."""
+    if not same_origin(websocket.headers):
+        return 403, "origin_not_allowed", "Web pages of other sites may not use this server."
+    if not allowed(options.key, given_key(websocket.headers, websocket.scope["subprotocols"])):
+        message = "Incorrect API key provided; use the key this server was started with."
+        return 401, "invalid_api_key", message
+    if websocket.query_params.get("intent", "conversation") != "conversation":
+        return 400, "invalid_value", "This version serves conversations only; leave out 'intent'."
+    if "call_id" in websocket.query_params:
+        return 400, "invalid_value", "This server has no calls to join; leave out 'call_id'."
+    if (reason := options.unready()) is not None:
+        return 503, "not_ready", reason
+    return None
+
+
+async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
+    loop = asyncio.get_running_loop()
+    tag = uuid4().hex[:12]
+    config = SessionConfig(
+        session_id=f"sess_{tag}",
+        model=websocket.query_params.get("model") or options.model,
+        defaults=options.defaults,
+    )
+    encoder = Encoder(tag=tag, conversation_id=f"conv_{tag}")
+    connection = Connection(encoder)
+    session = Session(
+        engines=options.engines,
+        client=connection,
+        settings=config.settings,
+        limits=options.limits,
+        now_ms=lambda: loop.time() * 1000,
+    )
+    connection.queue(encoder.created(config.echo))
+    tasks = [
+        loop.create_task(_read(websocket, session, config, options.max_message_bytes)),
+        loop.create_task(connection.write_to(websocket)),
+        loop.create_task(session.run()),
+        loop.create_task(connection.overflowed.wait()),
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if connection.overflowed.is_set():
+        log.warning("%s: closed, the client stopped reading", tag)
+        await _close(websocket, TRY_AGAIN_LATER, "The client does not read; connection closed.")
+    for task in done:
+        error = task.exception()
+        if error is not None and not isinstance(error, WebSocketDisconnect):
+            log.error("%s: a connection failed", tag, exc_info=error)
+            await _close(websocket, 1011, "The server failed; please connect again.")
+
+
+async def _read(
+    websocket: WebSocket, session: Session, config: SessionConfig, max_bytes: int
+) -> None:
+    """Until the client is gone."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        raw = message.get("text")
+        if raw is None:
+            raw = message.get("bytes") or b""
+        await session.submit(decode(raw, config, max_bytes=max_bytes))
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    try:
+        async with asyncio.timeout(1):
+            await websocket.close(code, reason)
+    except (RuntimeError, TimeoutError, OSError):
+        log.debug("the socket was closed already")

@@ -1,0 +1,377 @@
+"""One connection: an inbox, the turn controller, and the performing of its actions.
+
+The session decides nothing about turns: it translates what a client asks into
+events, hands events to the controller one at a time, and does what comes back. One
+task reads the inbox; everything that waits (the ASR, the LLM, the TTS) is a task of
+the session's TaskGroup that posts its result, stamped with its number, and dies
+with the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+from uuid import uuid4
+
+from . import announcements as say
+from .conversation import events as ev
+from .conversation.endpointing import SAMPLES_PER_MS
+from .conversation.history import History, Item, Part
+from .conversation.turn import TurnController
+from .engines import ASR, LLM, TTS, VAD
+from .generation import Generation
+from .inbox import Inbox
+from .items import ItemDesk
+from .latency import Marks
+from .listening import Ears
+from .reply import Producer, ReplyLimits, Speech
+
+log = logging.getLogger(__name__)
+
+FRAMES_AT_ONCE = 8
+"""VAD frames worked off before other sessions get their turn: about a millisecond."""
+DUCKED_GAIN = 0.25
+"""-12 dB: clearly lower, still there."""
+
+
+@dataclass(slots=True)
+class Engines:
+    """What serves now. A session asks anew for every utterance and every reply, so
+    that an engine put here is used from the next one on."""
+
+    vad: VAD
+    asr: ASR
+    llm: LLM
+    tts: TTS
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What the operator sets for every session."""
+
+    transcript_s: float = 5.0
+    reply: ReplyLimits = field(default_factory=ReplyLimits)
+    max_tokens: int = 1024
+    """Of one reply, whatever the client allows."""
+    lead_ms: float = 2_000
+    """How far sound is sent ahead of real time."""
+    preroll_ms: int = 2_000
+    """Audio kept from before an onset: more than any onset and padding take."""
+
+
+@dataclass(slots=True)
+class _Utterance:
+    """What the client knows of an utterance."""
+
+    item_id: str
+    announced: bool = False
+
+
+class Session:
+    """See the module. `run` it; `submit` commands; cancel `run` to end it."""
+
+    def __init__(
+        self,
+        *,
+        engines: Engines,
+        client: say.Client,
+        settings: say.SessionSettings,
+        limits: SessionLimits,
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._engines = engines
+        self._client = client
+        self._settings = settings
+        self._limits = limits
+        self._now_ms = now_ms
+        self._inbox: Inbox[say.Command | ev.Event] = Inbox()
+        self._turn = TurnController(settings.turn)
+        self._history = History()
+        self._items = ItemDesk(self._history, client)
+        self._utterances: dict[int, _Utterance] = {}
+        self._generations: dict[int, Generation] = {}
+        self._marks = Marks(now_ms)
+        self._tick: asyncio.TimerHandle | None = None
+        self._tick_at_ms = 0.0
+
+    async def run(self) -> None:
+        """Serve until cancelled. Leaves no task and no engine resource behind."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._ears = Ears(
+                vad=self._engines.vad,
+                post=self._inbox.post,
+                spawn=self._tasks.create_task,
+                on_caption=self._caption,
+                on_deaf=self._deaf,
+                timeout_s=self._limits.transcript_s,
+                preroll_ms=self._limits.preroll_ms,
+            )
+            self._ears.captions = self._settings.transcribe
+            try:
+                while True:
+                    await self._take(await self._inbox.get())
+            finally:
+                self._close()
+
+    async def submit(self, command: say.Command) -> None:
+        """Hand in what the client asks; waits while the session is busy."""
+        await self._inbox.submit(command)
+
+    # --- in ------------------------------------------------------------------
+
+    async def _take(self, item: say.Command | ev.Event) -> None:
+        try:
+            if isinstance(item, say.AppendAudio):
+                await self._hear(item.pcm)
+            else:
+                self._obey(item)
+        except Exception as error:
+            # A fault of ours must not end somebody's conversation.
+            log.exception("a session could not handle %s", type(item).__name__, exc_info=error)
+            message = "The server failed at this event; the session goes on, please try again."
+            self._client.send(say.Refused(ev.Failure("server_error", message), kind="server_error"))
+        self._schedule_tick()
+
+    async def _hear(self, pcm: bytes) -> None:
+        detect = self._settings.turn.detection != "none"
+        for number, frame in enumerate(self._ears.hear(pcm, detect=detect), 1):
+            self._handle(frame)
+            if number % FRAMES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _obey(self, item: say.Command | ev.Event) -> None:
+        match item:
+            case say.Configure(settings, echo):
+                self._settings = settings
+                self._ears.captions = settings.transcribe
+                self._handle(ev.Configured(settings.turn))
+                self._client.send(say.Configured(echo))
+            case say.AppendAudio():
+                raise AssertionError("audio is heard, not obeyed")
+            case say.CommitAudio(event_id):
+                self._handle(ev.CommitRequested(self._ears.position, event_id))
+            case say.ClearAudio():
+                self._handle(ev.ClearRequested())
+                self._client.send(say.AudioCleared())
+            case say.AddItem():
+                self._items.add(item)
+            case say.RetrieveItem():
+                self._items.retrieve(item)
+            case say.TruncateItem():
+                if self._items.truncate(item):
+                    for number, generation in self._generations.items():
+                        if generation.view.item_id == item.item_id and generation.ended:
+                            generation.silence()
+                            self._handle(ev.PlaybackStopped(number))
+            case say.DeleteItem():
+                self._items.delete(item)
+            case say.CreateReply(options, event_id):
+                self._handle(ev.ReplyRequested(options, event_id))
+            case say.CancelActiveReply(reply_id, event_id):
+                self._handle(ev.CancelRequested(self._number_of(reply_id), event_id))
+            case say.Malformed(failure, param, event_id):
+                self._client.send(say.Refused(failure, param, event_id))
+            case _:
+                self._handle(item)
+
+    def _number_of(self, reply_id: str | None) -> int | None:
+        if reply_id is None:
+            return None
+        for number, generation in self._generations.items():
+            if generation.view.id == reply_id:
+                return number
+        return 0
+
+    def _handle(self, event: ev.Event) -> None:
+        for action in self._turn.handle(event, self._now_ms()):
+            self._perform(action)
+
+    def _schedule_tick(self) -> None:
+        at_ms = self._turn.next_deadline()
+        if at_ms is None or (self._tick is not None and self._tick_at_ms <= at_ms):
+            return  # an early tick does no harm
+        if self._tick is not None:
+            self._tick.cancel()
+        delay_s = max(0.0, at_ms - self._now_ms()) / 1000
+        self._tick_at_ms = at_ms
+        self._tick = asyncio.get_running_loop().call_later(delay_s, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        self._inbox.post(ev.Tick())
+
+    # --- out -----------------------------------------------------------------
+
+    def _perform(self, action: ev.Action) -> None:
+        match action:
+            case ev.Listen(number, start_sample):
+                self._utterances[number] = _Utterance(_new_id("item"))
+                settings = self._settings
+                self._ears.listen(
+                    number,
+                    self._engines.asr,
+                    start_sample,
+                    language=settings.language,
+                    prompt=settings.prompt,
+                )
+            case ev.Transcribe(number, request):
+                self._ears.transcribe(number, request)
+            case ev.AnnounceSpeech(number, start_sample):
+                utterance = self._utterances[number]
+                utterance.announced = True
+                start_ms = start_sample // SAMPLES_PER_MS
+                self._client.send(say.SpeechStarted(utterance.item_id, start_ms))
+            case ev.AnnounceSilence(number, end_sample):
+                self._stop_speech(self._utterances[number], end_sample)
+            case ev.CommitUser(number, text):
+                self._commit(number, text)
+            case ev.SetTranscript(number, text):
+                self._set_transcript(number, text)
+            case ev.LoseTranscript(number, failure):
+                utterance = self._utterances.pop(number)
+                self._ears.close(number)
+                if self._settings.transcribe:
+                    self._client.send(say.TranscriptFailed(utterance.item_id, failure))
+            case ev.DiscardUser(number):
+                del self._utterances[number]
+                self._ears.close(number)
+            case ev.Refuse(failure, event_id):
+                self._client.send(say.Refused(failure, event_id=event_id))
+            case _:
+                self._perform_on_reply(action)
+
+    def _perform_on_reply(
+        self,
+        action: ev.StartReply
+        | ev.OpenGate
+        | ev.Duck
+        | ev.Unduck
+        | ev.Pause
+        | ev.Resume
+        | ev.Flush
+        | ev.CancelReply
+        | ev.FinishReply,
+    ) -> None:
+        match action:
+            case ev.StartReply(number):
+                self._start(self._generations[number])
+            case ev.OpenGate(number, options):
+                self._new_generation(number, options).open()
+            case ev.Duck(number):
+                self._generations[number].playout.gain = DUCKED_GAIN
+            case ev.Unduck(number):
+                self._generations[number].playout.gain = 1.0
+            case ev.Pause(number):
+                self._generations[number].playout.pause()
+            case ev.Resume(number):
+                self._generations[number].playout.resume()
+            case ev.Flush(number):
+                self._generations[number].flush()
+            case ev.CancelReply(number, reason):
+                self._generations[number].end(reason)
+            case ev.FinishReply(number, outcome):
+                generation = self._generations[number]
+                generation.end(outcome)
+                log.info("turn %s: %s", generation.view.id, generation.marks.spans_ms())
+            case _:
+                assert_never(action)
+
+    def _stop_speech(self, utterance: _Utterance, end_sample: int) -> None:
+        self._marks = Marks(self._now_ms)
+        ago_ms = (self._ears.position - end_sample) / SAMPLES_PER_MS
+        self._marks.mark("speech_end", ago_ms=ago_ms)
+        self._marks.mark("endpoint")
+        self._client.send(say.SpeechStopped(utterance.item_id, end_sample // SAMPLES_PER_MS))
+
+    def _commit(self, number: int, text: str | None) -> None:
+        utterance = self._utterances[number]
+        utterance.announced = True
+        item = Item(utterance.item_id, "user", [Part("input_audio", None)])
+        previous_id = self._history.add(item)
+        self._client.send(say.AudioCommitted(item.id, previous_id))
+        self._client.send(say.ItemAdded(item, previous_id))
+        if text is not None:
+            self._set_transcript(number, text)
+
+    def _set_transcript(self, number: int, text: str) -> None:
+        item_id = self._utterances.pop(number).item_id
+        seconds = self._ears.close(number)
+        self._marks.mark("transcript")
+        item = self._history.get(item_id)
+        if item is not None:  # the client may have deleted it already
+            item.parts[0].text = text
+        if self._settings.transcribe:
+            self._client.send(say.TranscriptCompleted(item_id, text, seconds))
+
+    # --- replies -------------------------------------------------------------
+
+    def _new_generation(self, number: int, options: ev.ReplyOptions) -> Generation:
+        settings, now_ms = self._settings, self._now_ms()
+        for old, generation in list(self._generations.items()):
+            if generation.ended and generation.playout.audible_until_ms <= now_ms:
+                del self._generations[old]
+        view = say.ReplyView(
+            id=_new_id("resp"),
+            item_id=_new_id("item"),
+            generation=number,
+            modality=options.modality or settings.modality,
+            voice=options.voice or settings.voice,
+            max_tokens=options.max_tokens or settings.max_tokens,
+            metadata=options.metadata,
+        )
+        before = [g.playout.audible_until_ms for g in self._generations.values()]
+        generation = self._generations[number] = Generation(
+            view,
+            instructions=options.instructions or settings.instructions,
+            client=self._client,
+            history=self._history,
+            marks=self._marks,
+            post=self._inbox.post,
+            now_ms=self._now_ms,
+            lead_ms=self._limits.lead_ms,
+            starts_at_ms=max(before, default=0.0),
+            reports_latency=settings.reports_latency,
+        )
+        self._marks = Marks(self._now_ms)
+        return generation
+
+    def _start(self, generation: Generation) -> None:
+        settings, limits, view = self._settings, self._limits, generation.view
+        speech = None
+        if view.modality == "audio":
+            speech = Speech(self._engines.tts, view.voice, settings.language, settings.speed)
+        generation.marks.mark("started")
+        producer = Producer(
+            llm=self._engines.llm,
+            speech=speech,
+            messages=self._history.prompt(generation.instructions),
+            max_tokens=min(view.max_tokens or limits.max_tokens, limits.max_tokens),
+            playout=generation.playout,
+            spoken=generation.spoken,
+            limits=limits.reply,
+            marks=generation.marks,
+            on_progress=generation.on_progress,
+        )
+        generation.task = self._tasks.create_task(generation.produce(producer))
+
+    def _caption(self, number: int, delta: str) -> None:
+        utterance = self._utterances.get(number)
+        if utterance is not None and utterance.announced and self._settings.transcribe:
+            self._client.send(say.TranscriptDelta(utterance.item_id, delta))
+
+    def _deaf(self, failure: ev.Failure) -> None:
+        self._client.send(say.Refused(failure, kind="server_error"))
+
+    def _close(self) -> None:
+        self._ears.close_all()
+        for generation in self._generations.values():
+            generation.playout.flush()
+        if self._tick is not None:
+            self._tick.cancel()
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{uuid4().hex[:20]}"
