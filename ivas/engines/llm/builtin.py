@@ -66,8 +66,9 @@ _NO_NAME = frozenset(
 )
 _SIMPLE_ORDER = r"(?:please |always |just |only )*(?:say|reply|answer|respond)(?: only| just)?"
 _ORDER_QUOTED = re.compile(
-    rf"(?:^|[.!?\n])[ \t]*{_SIMPLE_ORDER}(?: with)?:? *[\"\u201c](?P<words>[^\"\u201c\u201d]{{1,500}})"
-    r"[\"\u201d](?: and nothing else)?\s*(?:$|[.!\n])",
+    rf"(?:^|[.!?\n])[ \t]*{_SIMPLE_ORDER}(?: with)?:? *"
+    r"[\"\u201c](?P<words>[^\"\u201c\u201d]{1,500})[\"\u201d]"
+    r"(?: and nothing else)?\s*(?:$|[.!\n])",
     re.I,
 )
 _ORDER_WHOLE = re.compile(

@@ -102,11 +102,13 @@ _EXAMPLES: Mapping[Intent, str] = {
 
 _LIGHT_WORDS = (
     "a an and are as at be by can could did do does for from get had has have her his i if in is "
-    "it its just know let like me now of oh on one or please said she should so some tell that "
-    "the them then there these they this to uh um up us want was we well were will with would you"
+    "it its just know let like me now of on one or said she should so some tell that "
+    "the them then there these they this to up us want was we well were will with would you"
 )
 _MIDDLE_WORDS = "what how who which my your say am again"
-_WEIGHTS = dict.fromkeys(_LIGHT_WORDS.split(), 0.1) | dict.fromkeys(_MIDDLE_WORDS.split(), 0.5)
+_POLITE_WORDS = "please um uh oh er"
+_WEIGHTS = dict.fromkeys(_POLITE_WORDS.split(), 0.0)
+_WEIGHTS |= dict.fromkeys(_LIGHT_WORDS.split(), 0.1) | dict.fromkeys(_MIDDLE_WORDS.split(), 0.5)
 """Words that any sentence has, and words that only together say something; others weigh 1."""
 
 _ENOUGH = 0.65
@@ -151,9 +153,9 @@ _VOCABULARY = frozenset[str]().union(*(words for _, words, _ in _PHRASES))
 def find_intent(text: str) -> Intent | None:
     """The intent whose example is nearest to `text`; None if none is near enough."""
     heard = dict.fromkeys(words_of(text))
-    if not heard or len(heard) > _MAX_WORDS:
-        return None
     heard_weight = sum(map(_weight, heard))
+    if not heard_weight or len(heard) > _MAX_WORDS:
+        return None
     near = _nearest(heard)
     best: Intent | None = None
     best_score = 0.0
@@ -187,7 +189,9 @@ def _spelled_like(word: str) -> tuple[tuple[str, float], ...]:
         return ()
     matcher = SequenceMatcher(autojunk=False, b=word)
     for known in _VOCABULARY:
-        if len(known) >= 4 and abs(len(known) - len(word)) <= 2:
+        # Slips keep one end of a word, as a rule; asking for it spares most comparisons.
+        same_end = known[0] == word[0] or known[-1] == word[-1]
+        if same_end and len(known) >= 4 and abs(len(known) - len(word)) <= 2:
             matcher.set_seq1(known)
             if matcher.quick_ratio() >= _NEAR and (ratio := matcher.ratio()) >= _NEAR:
                 found.append((known, ratio))
