@@ -42,12 +42,20 @@ class Checkout:
 
     root: Path
 
-    def run(self, script: str, *arguments: str, pip: str = ":") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *arguments: str, pip: str = ":", **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         calls = self.root / "calls"
         calls.unlink(missing_ok=True)
         return subprocess.run(
             [self.root / "scripts" / script, *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": "/none", "CALLS": str(calls), "PIP": pip},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": "/none",
+                "CALLS": str(calls),
+                "PIP": pip,
+                **environ,
+            },
             cwd="/",
             capture_output=True,
             text=True,
@@ -87,6 +95,11 @@ def test_serve_installs_once_and_hands_its_arguments_through(checkout: Checkout)
 
     checkout.run("serve", "--port", "9000", "a b")
     assert checkout.calls == [serve]
+
+
+def test_serve_runs_the_config_that_is_named(checkout: Checkout) -> None:
+    checkout.run("serve", IVAS_CONFIG="/etc/ivas.py")
+    assert checkout.calls[-1] == ["-m", "ivas", "serve", "--config", "/etc/ivas.py"]
 
 
 def test_test_runs_pytest_with_its_arguments(checkout: Checkout) -> None:
