@@ -109,7 +109,7 @@ class PocketsphinxUtterance:
             self._lease.close()
 
     def _send_piece(self) -> None:
-        if self._piece and isinstance(self._lease, Lease):
+        if self._piece_samples and isinstance(self._lease, Lease):
             scaled = np.concatenate(self._piece) * np.float32(32768)
             self._lease.post(np.clip(scaled, -32768, 32767).astype(np.int16).tobytes())
         self._piece = []

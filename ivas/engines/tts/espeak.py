@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import re
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,7 +148,7 @@ class _Library:
             raise EngineUnavailable(_MISSING) from error
         try:
             self._lib: Any = ctypes.CDLL(espeakng_loader.get_library_path())
-            data = espeakng_loader.get_data_path().encode()
+            data = Path(espeakng_loader.get_data_path())
         except (OSError, RuntimeError) as error:
             raise EngineUnavailable(
                 f"espeak cannot speak because its library does not load ({error}); install it "
@@ -154,7 +156,7 @@ class _Library:
             ) from error
         self._lock = threading.Lock()
         self.rate_hz: int = self._lib.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, CHUNK_MS, data, _INITIALIZE_DONT_EXIT
+            _AUDIO_OUTPUT_SYNCHRONOUS, CHUNK_MS, str(data).encode(), _INITIALIZE_DONT_EXIT
         )
         if self.rate_hz <= 0:
             raise EngineUnavailable(
@@ -169,7 +171,7 @@ class _Library:
         self._heard = False
         self._callback = _CALLBACK(self._on_audio)  # kept: the library holds only a pointer
         self._lib.espeak_SetSynthCallback(self._callback)
-        self.voices, self.identifiers = self._list_voices()
+        self.voices, self.identifiers = self._list_voices(data)
 
     def speak(self, text: str, identifier: str, words_per_minute: int, emit: Emit[bytes]) -> None:
         """Speak `text` until the end or until `emit` returns False. Blocks."""
@@ -201,7 +203,7 @@ class _Library:
             pcm = pcm[2 * int(loud.argmax()) :]
         return 0 if self._emit(pcm) else 1
 
-    def _list_voices(self) -> tuple[tuple[Voice, ...], dict[str, str]]:
+    def _list_voices(self, data: Path) -> tuple[tuple[Voice, ...], dict[str, str]]:
         """Every voice in the order shown, and espeak-ng's identifier of each id."""
         self._lib.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceRecord))
         records = self._lib.espeak_ListVoices(None)
@@ -214,6 +216,8 @@ class _Library:
             identifier = record.identifier.decode()
             # One priority byte, then the language; further languages are of no use here.
             code = ctypes.string_at(record.languages + 1).decode()
+            if not _has_dictionary(data, identifier, code):
+                continue
             id_ = code if code not in voices else identifier.rpartition("/")[2].lower()
             voices[id_] = Voice(id_, record.name.decode().strip(), _bcp47(code))
             identifiers[id_] = identifier
@@ -229,6 +233,14 @@ class _VoiceRecord(ctypes.Structure):
         ("languages", ctypes.c_void_p),
         ("identifier", ctypes.c_char_p),
     )
+
+
+def _has_dictionary(data: Path, identifier: str, code: str) -> bool:
+    """Whether a voice can speak: the package lists some whose dictionary it does not carry."""
+    description = (data / "lang" / identifier).read_text(encoding="utf-8")
+    named = re.search(r"^dictionary\s+(\S+)", description, re.MULTILINE)
+    name = named[1] if named else code.split("-")[0]
+    return (data / f"{name}_dict").exists()
 
 
 def _bcp47(code: str) -> str:
