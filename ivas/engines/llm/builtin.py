@@ -28,9 +28,12 @@ from ivas.engines.llm.number_words import read_number, say_number
 
 OLLAMA_HINT = (
     "Install Ollama, then type ollama pull, and the name of a model, in a terminal. "
-    "I will use it as soon as it answers."
+    "The next version of me connects to it by itself."
 )
 """How to get real answers, for the ear."""
+
+_INAUDIBLE = "(inaudible)"
+"""What a prompt holds in place of words that could not be made out."""
 
 _MAX_CHARS = 2000
 """How much of a message is looked at; nobody says more in one breath."""
@@ -131,7 +134,7 @@ class BuiltinLLM(LLM):
             past.pop()
         if not past:
             return phrases.OPENING
-        text = past.pop().text[:_MAX_CHARS]
+        text = past.pop().text[:_MAX_CHARS].replace(_INAUDIBLE, "")
         if not any(map(str.isalnum, text)):
             return _pick(phrases.NOTHING_HEARD, past)
         if not _is_latin(text):
