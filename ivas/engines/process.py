@@ -27,14 +27,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from ivas.engines.process_worker import (
-    CONTROL,
-    END,
-    HEADER,
-    LEASE,
-    READY,
-    take_message,
-)
+from ivas.engines.process_worker import CONTROL, END, HEADER, LEASE, READY, take_message
 from ivas.errors import EngineError, EngineUnavailable
 
 START_TIMEOUT_S = 30.0
@@ -72,7 +65,10 @@ class Workers:
                 f"{self.name} runs on Linux and macOS only, because it needs fork(); "
                 "on Windows run IVAS in WSL or Docker, or choose another engine."
             )
-        template = self._running_template()
+        try:
+            template = self._running_template()
+        except OSError as error:
+            raise self._refused(error) from error
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await asyncio.shield(template.ready)
@@ -101,11 +97,7 @@ class Workers:
         try:
             return self._running_template().lease(most_backlog_bytes)
         except OSError as error:
-            raise EngineError(
-                f"{self.name} cannot listen because the system gives out no more processes or "
-                f"files ({error}); speak again when the server is less busy.",
-                code="engine_busy",
-            ) from error
+            raise self._refused(error) from error
 
     async def aclose(self) -> None:
         """End every lease and the template. Safe to call again."""
@@ -113,6 +105,13 @@ class Workers:
         template, self._template = self._template, None
         if template is not None:
             await template.aclose()
+
+    def _refused(self, error: OSError) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"{self.name} cannot work because the system gives out no more processes or files "
+            f"({error.strerror}); speak again when the server is less busy.",
+            code="engine_busy",
+        )
 
     def _running_template(self) -> _Template:
         if self._template is None or self._template.gone.done():
@@ -140,7 +139,8 @@ class _Template:
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }
-        with theirs:
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._control.close)
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -156,6 +156,7 @@ class _Template:
                 start_new_session=True,  # Ctrl-C in the terminal is not for it
                 env=environment,
             )
+            on_failure.pop_all()
         self._loop.add_reader(self._control, self._on_readable)
 
     def lease(self, most_backlog_bytes: int) -> Lease:

@@ -237,6 +237,24 @@ async def test_a_model_that_loads_for_ever_is_given_up(no_leaks, monkeypatch):
         await workers.start()
 
 
+async def test_a_system_that_is_full_is_a_plain_error(no_leaks, monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    workers = Workers("process_factories:echo", name="echo")
+    with monkeypatch.context() as patch:
+        patch.setattr("ivas.engines.process.subprocess.Popen", refuse)
+        with pytest.raises(EngineError, match=r"no more processes or files \(Resource"):
+            await workers.start()
+    await workers.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("ivas.engines.process.socket.socketpair", refuse)
+        with pytest.raises(EngineError, match="no more processes"):
+            workers.lease(most_backlog_bytes=BACKLOG)
+    assert await asked(workers) == b"hello"
+    await workers.aclose()
+
+
 async def test_says_so_where_there_is_no_fork(monkeypatch):
     workers = Workers("process_factories:echo", name="echo")
     with monkeypatch.context() as patch:
