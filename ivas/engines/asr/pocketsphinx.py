@@ -16,8 +16,9 @@ from ivas.engines import SAMPLE_RATE_HZ, Samples, Status, Transcript
 from ivas.engines.process import Lease, Workers
 from ivas.errors import EngineError, EngineUnavailable
 
-PIECE_SAMPLES = 3 * 512
-"""96 ms: three frames of the VAD, so a worker wakes ten times a second."""
+PIECE_SAMPLES = 512
+"""Sent at once: 32 ms, one frame of the VAD. Pieces of 96 ms make a transcript that is asked
+for with no pause before it 20-40 ms later."""
 MOST_BACKLOG_S = 20
 """How far the decoder may fall behind the speaker before the utterance fails."""
 
