@@ -33,7 +33,8 @@ def to_samples(pcm: bytes) -> Samples:
 def to_pcm16(samples: Samples) -> bytes:
     """Float samples -> bytes, clipped at full scale."""
     scaled = np.rint(samples * np.float32(FULL_SCALE))
-    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes()
+    pcm: bytes = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes()
+    return pcm
 
 
 def scale(pcm: bytes, gain: float) -> bytes:

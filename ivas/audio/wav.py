@@ -13,6 +13,10 @@ from ivas.errors import SettingsError
 
 from .resample import resample
 
+UNKNOWN_LENGTH = 0x7FFF0000
+"""Bytes from which a header's length means nothing: programs that write into a pipe
+cannot know it and put the largest number there."""
+
 
 def read_wav(source: Path | bytes, rate_hz: int) -> Samples:
     """A recording as mono float samples at `rate_hz`; stereo is mixed.
@@ -25,14 +29,23 @@ def read_wav(source: Path | bytes, rate_hz: int) -> Samples:
         data = source.read_bytes() if isinstance(source, Path) else source
         with wave.open(io.BytesIO(data)) as recording:
             channels, width, from_hz, *_ = recording.getparams()
-            pcm = recording.readframes(recording.getnframes())
+            promised = recording.getnframes()
+            pcm = recording.readframes(promised)
     except OSError as error:
-        raise SettingsError(f"{name} cannot be read: {error.strerror}.") from None
+        raise SettingsError(
+            f"{name} cannot be read: {error.strerror}; check its name and permissions."
+        ) from None
     except (wave.Error, EOFError) as error:
-        raise SettingsError(f"{name} is not a PCM WAV file ({error}); {fix}.") from None
+        why = str(error) or "it ends within its header"
+        raise SettingsError(f"{name} is not a PCM WAV file ({why}); {fix}.") from None
     if width != 2:
         raise SettingsError(f"{name} has {8 * width}-bit samples, not 16; {fix}.")
     whole = len(pcm) - len(pcm) % (2 * channels)
+    if whole < promised * 2 * channels < UNKNOWN_LENGTH:
+        raise SettingsError(
+            f"{name} is cut short: {whole // (2 * channels)} of {promised} samples are there; "
+            "copy or record it again."
+        )
     if not whole:
         raise SettingsError(f"{name} holds no sound; {fix}.")
     frames = np.frombuffer(pcm[:whole], "<i2").reshape(-1, channels)
