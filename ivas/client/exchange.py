@@ -199,8 +199,9 @@ async def ask(
     `timeout_s` runs from the end of the speech to each first sign of progress and is
     renewed by it. Raises IvasError naming what failed or was awaited in vain.
     """
-    start = microphone.say(question.pcm)
-    exchange = Exchange(microphone.captured_s(start + question.speech_end_sample))
+    speech_end = microphone.position + question.speech_end_sample
+    exchange = Exchange(microphone.captured_s(speech_end))
+    microphone.say(question.pcm)
     deadline_s = exchange.speech_end_s + timeout_s
     while not exchange.over:
         awaited = exchange.awaited()

@@ -78,7 +78,7 @@ async def _ready(
     output: IO[bytes],
     on_wait: Callable[[str], None],
 ) -> None:
-    state = "starting"
+    state = reasons = "waiting for it to answer"
     try:
         async with asyncio.timeout(timeout_s), httpx.AsyncClient(trust_env=False) as client:
             while True:
@@ -89,32 +89,35 @@ async def _ready(
                     answer = await client.get(url)
                     if answer.status_code == 200:
                         return
-                    state = _loading(answer)
+                    state, reasons = _loading(answer)
                 except httpx.TransportError:
                     pass  # not listening yet
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise IvasError(
-            f"The server was not ready within {timeout_s:g} s ({state}); "
+            f"The server was not ready within {timeout_s:g} s ({reasons}); "
             "start it by hand to see more: ivas serve"
         ) from None
 
 
-def _loading(answer: httpx.Response) -> str:
-    """Which engines are not ready yet, with their reasons."""
+def _loading(answer: httpx.Response) -> tuple[str, str]:
+    """Which engines are not ready yet, and why."""
     try:
         engines = answer.json()["engines"].items()
-        waiting = [f"{kind}: {state['reason']}" for kind, state in engines if not state["ready"]]
+        waiting = [(kind, state) for kind, state in engines if not state["ready"]]
+        names = ", ".join(f"{state['engine']} ({kind})" for kind, state in waiting)
+        reasons = " ".join(state["reason"] for _, state in waiting)
     except (ValueError, KeyError, TypeError, AttributeError):
-        waiting = []
-    return "; ".join(waiting) or "loading"
+        return "loading", f"its /ready answers {answer.status_code}"
+    return f"loading {names}", reasons
 
 
 def _last_words(output: IO[bytes]) -> str:
     """The last line the server wrote: its sentence when it cannot start."""
     output.seek(0)
-    lines = output.read().decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing.")
+    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "it said nothing.")
+    return last.removeprefix("ivas: ")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

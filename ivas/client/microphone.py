@@ -69,13 +69,14 @@ class Microphone:
         frame, self._saying = self._saying[:FRAME_BYTES], self._saying[FRAME_BYTES:]
         return frame.ljust(FRAME_BYTES, b"\0")
 
-    def say(self, pcm: bytes) -> int:
-        """Speak from the next frame on, cutting off what was being said.
-
-        Returns the position of its first sample in all that was ever sent.
-        """
-        self._saying = pcm
+    @property
+    def position(self) -> int:
+        """Of the next frame's first sample in all that is ever sent."""
         return self._frames * FRAME_SAMPLES
+
+    def say(self, pcm: bytes) -> None:
+        """Speak from `position` on, cutting off what was being said."""
+        self._saying = pcm
 
     def captured_s(self, sample: int) -> float:
         """When the world made this sample: a frame is sent as its last one is captured."""
