@@ -19,10 +19,15 @@ from ivas.conversation.events import Failure, ReplyOptions
 from ivas.conversation.history import Item, Part
 from ivas.errors import ClientError
 
-from .protocol_session import MAX_TEXT, SessionConfig, Voice, refuse_invalid
+from .protocol_session import MAX_TEXT, PcmFormat, SessionConfig, Voice, refuse_invalid
 
 MAX_AUDIO_BYTES = 15 * 1024 * 1024
 """Most audio in one append, the limit of the OpenAI API."""
+
+MAX_ID = 512
+"""Longest id a client may make up, in characters: the limit of the OpenAI API."""
+MAX_INTEGER = 2**53
+"""Integers are below it: what JavaScript, and so JSON, holds exactly."""
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
@@ -52,6 +57,7 @@ class _Message(_Model):
 
 
 class _VoiceOut(_Model):
+    format: PcmFormat | None = None
     voice: Voice | None = None
 
 
@@ -69,7 +75,16 @@ class _Response(_Model):
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] | None = None
     conversation: Literal["auto"] | None = None
     input: None = None
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    metadata: (
+        Annotated[
+            dict[
+                Annotated[str, Field(max_length=64)],
+                Annotated[str, Field(max_length=512)],
+            ],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
 
 
 def decode(raw: str | bytes, config: SessionConfig, *, max_bytes: int) -> say.Command:
@@ -89,10 +104,11 @@ def decode(raw: str | bytes, config: SessionConfig, *, max_bytes: int) -> say.Co
         if not isinstance(event, dict):
             raise ClientError("An event must be a JSON object.", code="invalid_value")
         kind = event.get("type")
+        given_id = event.get("event_id")
+        if isinstance(given_id, str) and len(given_id) <= MAX_ID:
+            event_id = given_id
         if kind == "input_audio_buffer.append":
             return say.AppendAudio(_audio(event))
-        given_id = event.get("event_id")
-        event_id = given_id if isinstance(given_id, str) else None
         return _command(kind, event, event_id, config)
     except ClientError as error:
         return say.Malformed(Failure(error.code, str(error)), error.param, event_id)
@@ -125,28 +141,23 @@ def _command(
         case "input_audio_buffer.clear":
             return say.ClearAudio(event_id)
         case "conversation.item.create":
-            after = event.get("previous_item_id")
-            if after is not None and not isinstance(after, str):
-                raise _invalid("previous_item_id", "it must be a string")
+            after = _optional_id(event, "previous_item_id")
             return say.AddItem(_item(event.get("item")), after, event_id)
         case "conversation.item.retrieve":
-            return say.RetrieveItem(_string(event, "item_id"), event_id)
+            return say.RetrieveItem(_id(event, "item_id"), event_id)
         case "conversation.item.truncate":
             return say.TruncateItem(
-                _string(event, "item_id"),
+                _id(event, "item_id"),
                 _integer(event, "content_index"),
                 _integer(event, "audio_end_ms"),
                 event_id,
             )
         case "conversation.item.delete":
-            return say.DeleteItem(_string(event, "item_id"), event_id)
+            return say.DeleteItem(_id(event, "item_id"), event_id)
         case "response.create":
             return say.CreateReply(_reply_options(event.get("response")), event_id)
         case "response.cancel":
-            reply_id = event.get("response_id")
-            if reply_id is not None and not isinstance(reply_id, str):
-                raise _invalid("response_id", "it must be a string")
-            return say.CancelActiveReply(reply_id, event_id)
+            return say.CancelActiveReply(_optional_id(event, "response_id"), event_id)
         case None:
             raise _missing("type")
         case "output_audio_buffer.clear":
@@ -163,7 +174,7 @@ def _item(given: object) -> Item:
     try:
         message = _Message.model_validate(given)
     except ValidationError as error:
-        refuse_invalid(error, "item")
+        refuse_invalid(error, "item", given)
     parts = []
     direction = "output" if message.role == "assistant" else "input"
     for index, content in enumerate(message.content):
@@ -173,6 +184,8 @@ def _item(given: object) -> Item:
             raise _invalid(param, f"a {message.role} message cannot hold {content.type}")
         text = content.transcript if isinstance(content, _AudioContent) else content.text
         parts.append(Part(content.type, text))
+    if sum(len(part.text or "") for part in parts) > MAX_TEXT:
+        raise _invalid("item.content", f"at most {MAX_TEXT} characters in one item")
     return Item(message.id or f"item_{uuid4().hex[:20]}", message.role, parts)
 
 
@@ -182,7 +195,7 @@ def _reply_options(given: object) -> ReplyOptions:
     try:
         response = _Response.model_validate(given)
     except ValidationError as error:
-        refuse_invalid(error, "response")
+        refuse_invalid(error, "response", given)
     voice = response.audio.output.voice if response.audio and response.audio.output else None
     limit = response.max_output_tokens
     return ReplyOptions(
@@ -194,12 +207,17 @@ def _reply_options(given: object) -> ReplyOptions:
     )
 
 
-def _string(event: dict[str, Any], key: str) -> str:
-    value = event.get(key)
+def _id(event: dict[str, Any], key: str) -> str:
+    value = _optional_id(event, key)
     if value is None:
         raise _missing(key)
-    if not isinstance(value, str):
-        raise _invalid(key, "it must be a string")
+    return value
+
+
+def _optional_id(event: dict[str, Any], key: str) -> str | None:
+    value = event.get(key)
+    if value is not None and not (isinstance(value, str) and len(value) <= MAX_ID):
+        raise _invalid(key, f"it must be a string of at most {MAX_ID} characters")
     return value
 
 
@@ -207,10 +225,11 @@ def _integer(event: dict[str, Any], key: str) -> int:
     value = event.get(key)
     if value is None:
         raise _missing(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    # orjson reads 1.0, and whatever has more than 64 bits, as float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise _invalid(key, "it must be a whole number")
-    if value < 0:
-        raise _invalid(key, "it must not be negative")
+    if not 0 <= value < MAX_INTEGER:
+        raise _invalid(key, "it must be from 0 to 2**53 - 1")
     return int(value)
 
 

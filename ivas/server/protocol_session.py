@@ -11,20 +11,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ivas.announcements import SessionSettings
 from ivas.conversation.events import TurnSettings
 from ivas.errors import ClientError
 
-MAX_TEXT = 32_000
+MAX_TEXT = 32_768
 """Longest text of one item or of the instructions, in characters: about what the
-context of a small local model holds."""
+context of a small local model holds, and the longest instructions a setting may hold."""
+
+MAX_PARAM = 200
+"""Longest `param` of an error, in characters: a client may have made up the key."""
 
 EAGERNESS_MS = {"low": 900, "medium": 600, "auto": 600, "high": 300}
 """`semantic_vad` as a silence window, milliseconds."""
 
 IVAS_EVENTS = frozenset({"latency"})
+"""What a client may opt in to; other names are left out of the effective session."""
 
 
 class _Model(BaseModel):
@@ -36,8 +40,11 @@ class PcmFormat(_Model):
     rate: Literal[24000] = 24000
 
 
+Name = Annotated[str, Field(max_length=200)]
+
+
 class Transcription(_Model):
-    model: str | None = None
+    model: Name | None = None
     language: str | None = Field(None, max_length=35)
     prompt: str | None = Field(None, max_length=MAX_TEXT)
 
@@ -49,7 +56,7 @@ class NoiseReduction(_Model):
 class ServerVad(_Model):
     type: Literal["server_vad"]
     threshold: float = Field(0.5, ge=0, le=1)
-    prefix_padding_ms: int = Field(300, ge=0, le=1500)
+    prefix_padding_ms: int = Field(300, ge=0, le=2000)
     silence_duration_ms: int = Field(500, ge=0, le=10_000)
     create_response: bool = True
     interrupt_response: bool = True
@@ -81,7 +88,7 @@ Voice = Annotated[str, BeforeValidator(_voice_id), Field(max_length=200)]
 class AudioOutput(_Model):
     format: PcmFormat = PcmFormat()
     voice: Voice = ""
-    speed: float = Field(1.0, ge=0.25, le=1.5)
+    speed: float = Field(1.0, ge=0.25, le=4)
 
 
 class Audio(_Model):
@@ -89,10 +96,32 @@ class Audio(_Model):
     output: AudioOutput = AudioOutput()
 
 
+class TokenLimits(_Model):
+    post_instructions: int | None = Field(None, ge=0, lt=2**53)
+
+
+class RetentionRatio(_Model):
+    type: Literal["retention_ratio"]
+    retention_ratio: float = Field(ge=0, le=1)
+    token_limits: TokenLimits | None = None
+
+
+class Tracing(_Model):
+    workflow_name: Name | None = None
+    group_id: Name | None = None
+
+
+def _known_events(names: list[str]) -> list[str]:
+    return sorted(IVAS_EVENTS.intersection(names))
+
+
 class Extensions(_Model):
     """What a client may opt in to beyond the standard."""
 
-    events: list[str] = []
+    events: Annotated[list[str], AfterValidator(_known_events)] = []
+
+
+Include = Literal["item.input_audio_transcription.logprobs"]
 
 
 class RealtimeSession(_Model):
@@ -105,11 +134,11 @@ class RealtimeSession(_Model):
     instructions: str = Field("", max_length=MAX_TEXT)
     audio: Audio = Audio()
     tools: Annotated[list[Any], Field(max_length=0)] = []
-    tool_choice: Any = "auto"
+    tool_choice: Literal["auto", "none", "required"] = "auto"
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
-    truncation: Any = "auto"
-    tracing: Any = None
-    include: list[str] | None = None
+    truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
+    tracing: Literal["auto"] | Tracing | None = None
+    include: Annotated[list[Include], Field(max_length=8)] | None = None
     ivas: Extensions | None = None
 
 
@@ -154,7 +183,7 @@ class SessionConfig:
         try:
             self._session = RealtimeSession.model_validate(merged)
         except ValidationError as error:
-            refuse_invalid(error, "session")
+            refuse_invalid(error, "session", merged)
 
     @property
     def echo(self) -> dict[str, Any]:
@@ -237,6 +266,8 @@ _EXPLAIN = {
     "response.tools": "function calls are not served by this version; send tools: []",
     "response.conversation": 'this version replies within the conversation only; send "auto"',
     "response.input": "this version replies to the conversation only; create items instead",
+    "response.audio.output.format": 'send {"type": "audio/pcm", "rate": 24000}',
+    "session.tool_choice": 'there are no tools to choose from; send "auto"',
     "session.tools": "function calls are not served by this version; send tools: []",
     "session.type": 'this version serves sessions of type "realtime" only',
     "session.audio.input.format": 'send {"type": "audio/pcm", "rate": 24000}',
@@ -245,23 +276,39 @@ _EXPLAIN = {
 }
 
 
-def refuse_invalid(error: ValidationError, root: str) -> NoReturn:
-    """Turn the first complaint into the Realtime error for it."""
+def refuse_invalid(error: ValidationError, root: str, given: object) -> NoReturn:
+    """Turn the first complaint about `given` into the Realtime error for it.
+
+    Raises ClientError; its `param` is the path from `root` to what is wrong.
+    """
     first = error.errors(include_url=False)[0]
-    tags = {
-        *("server_vad", "semantic_vad", "constrained-int", "literal['inf']"),
-        *("input_text", "output_text", "input_audio", "output_audio"),
-    }
-    where = [str(part) for part in first["loc"] if str(part) not in tags]
-    param = ".".join([root, *where])
-    missing = first["type"] in ("missing", "union_tag_not_found")
-    why = next(
-        (text for prefix, text in _EXPLAIN.items() if param.startswith(prefix)), first["msg"]
-    )
+    kind = first["type"]
+    missing = kind in ("missing", "union_tag_not_found")
+    path = _path(first["loc"], given)
+    if kind == "missing":
+        path.append(str(first["loc"][-1]))
+    elif kind.startswith("union_tag"):
+        path.append("type")
+    param = ".".join([root, *path])[:MAX_PARAM]
     if missing:
         raise ClientError(
             f"Missing required parameter: '{param}'.",
             code="missing_required_parameter",
             param=param,
         )
+    why = first["msg"]
+    if kind != "string_too_long":
+        why = next((text for prefix, text in _EXPLAIN.items() if param.startswith(prefix)), why)
     raise ClientError(f"Invalid value for '{param}': {why}.", code="invalid_value", param=param)
+
+
+def _path(loc: tuple[int | str, ...], given: Any) -> list[str]:
+    """`loc` less the names pydantic puts into it for the members of a union."""
+    path = []
+    for step in loc:
+        try:
+            given = given[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+        path.append(str(step))
+    return path
