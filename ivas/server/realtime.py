@@ -35,8 +35,9 @@ CONGESTED_BYTES = 256 * 1024
 OVERFLOW_BYTES = 16 * 1024 * 1024
 """Queued output at which a client that does not read is given up."""
 
+POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
-GOING_AWAY = 1001
+UNAUTHORIZED = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +119,17 @@ async def _admit(websocket: WebSocket, options: RealtimeOptions) -> bool:
         await websocket.accept(subprotocol=subprotocol)
         return True
     status, code, message = refusal
+    kind = "server_error" if status >= 500 else "invalid_request_error"
     if subprotocol is None:
-        envelope = openai_error(message, code=code)
+        envelope = openai_error(message, code=code, kind=kind)
         await websocket.send_denial_response(JSONResponse(envelope, status_code=status))
         return False
     # A browser is not told why a handshake failed, so it is told afterwards.
     await websocket.accept(subprotocol=subprotocol)
-    error = {"type": "invalid_request_error", "code": code, "message": message}
+    error = {"type": kind, "code": code, "message": message}
     await websocket.send_json({"type": "error", "event_id": "event_0", "error": error})
-    await websocket.close(3000 if status == 401 else 1008, message[:120])
+    closes = {401: UNAUTHORIZED, 503: TRY_AGAIN_LATER}
+    await websocket.close(closes.get(status, POLICY_VIOLATION), message[:120])
     return False
 
 

@@ -44,7 +44,11 @@ def same_origin(headers: Mapping[str, str]) -> bool:
     origin = headers.get("origin")
     if origin is None:
         return True
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:  # brackets that close nothing
+        return False
+    return netloc != "" and netloc.lower() == headers.get("host", "").lower()
 
 
 def openai_error(
