@@ -8,8 +8,8 @@ sentences are joined for the sake of prosody. A line end always ends a piece.
 
 What holds for every text and every cut of it into tokens:
 
-* `"".join(pieces) == text`. White space leads the piece behind it; only the last
-  piece can be white space alone.
+* `"".join(pieces) == text`. White space leads the piece behind it; no piece is
+  white space alone but the last, or one out of an endless run of it.
 * No piece is longer than `LONGEST`; no more than that and a few characters is kept.
 * Where the first clause ends can depend on the tokens: marks and closing quotes
   right behind its mark (`?!`, `."`) belong to it only if they come with it, and a
@@ -47,8 +47,8 @@ _SCHEMES = frozenset({"http", "https", "ftp", "file", "mailto", "ws", "wss"})
 # Words whose "." is their own. The kinds differ in what must follow it to end a sentence.
 _NEVER_LAST = frozenset(
     (
-        "dr mr mrs ms prof st mt gen lt sgt capt rev hon gov vs approx cf "  # en
-        "hr fr bzw evtl ggf inkl exkl "  # de
+        "dr mr mrs ms prof st mt gen lt sgt capt rev hon gov vs approx cf www "  # en
+        "hr hrn fr bzw evtl ggf inkl exkl "  # de
         "mme mlle "  # fr
         "sr sra srta dra ud uds "  # es
         "डॉ"  # hi
@@ -193,8 +193,9 @@ def _dot_ends(text: str, at: int, end: int) -> bool | None:
     if not ahead:
         return None if own_dot else True
     if not ahead[0].isspace():
-        # index.html, U.S, .5; but Chinese may use a full stop without a space.
-        return end > at + 1 or not _is_of_word(ahead[0]) or _is_cjk(ahead[0])
+        # "index.html", "etc., "; but Chinese may use a full stop without a space.
+        goes_on = ahead[0] in ",;:" or (_is_of_word(ahead[0]) and not _is_cjk(ahead[0]))
+        return end > at + 1 or not goes_on
     if lower in _BEFORE_NUMBER or lower in _PERHAPS_LAST:
         if len(ahead) == 1:
             return None
