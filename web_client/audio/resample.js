@@ -3,9 +3,9 @@
  * Streaming resampler between any two sample rates, pure.
  *
  * Polyphase windowed sinc: for a ratio of up/down in lowest terms, the kernel of
- * each of the `up` phases is worked out once. Cut-off at 0.92 of the lower Nyquist
- * frequency, 16 zero crossings a side, Hann window: the delay is 0.7 ms at 24 kHz,
- * and what would alias is below -40 dB from 1.1 of that frequency on.
+ * each of the `up` phases is worked out once. 16 zero crossings a side, Hann window,
+ * cut-off at 0.92 of the lower Nyquist frequency: from 48 to 24 kHz that is 0.1 dB
+ * down at 10 kHz and more than 40 dB from 12 kHz on, with a delay of 0.7 ms.
  */
 
 const ZERO_CROSSINGS = 16;
