@@ -35,25 +35,12 @@ class Encoder:
 
     def encode(self, announcement: say.Announcement) -> Iterator[str]:
         """The frames that say it, in order."""
-        if isinstance(announcement, say.AudioSpoken):
-            yield self._audio_delta(announcement)
-            return
         for event in self._events(announcement):
             yield self._dump(event)
 
     def _dump(self, event: Event) -> str:
         event["event_id"] = next(self._ids)
         return orjson.dumps(event).decode()
-
-    def _audio_delta(self, spoken: say.AudioSpoken) -> str:
-        # Ids and base64 need no escaping, so the largest event is put together by hand.
-        reply = spoken.reply
-        delta = base64.b64encode(spoken.pcm).decode("ascii")
-        return (
-            f'{{"type":"response.output_audio.delta","event_id":"{next(self._ids)}",'
-            f'"response_id":"{reply.id}","item_id":"{reply.item_id}",'
-            f'"output_index":0,"content_index":0,"delta":"{delta}"}}'
-        )
 
     def _events(self, announcement: say.Announcement) -> Iterator[Event]:
         match announcement:
@@ -106,8 +93,9 @@ class Encoder:
                 yield {"type": "error", "error": error}
             case say.LatencyMeasured(reply, spans):
                 yield {"type": "ivas.latency", "response_id": reply.id, "spans_ms": dict(spans)}
-            case say.AudioSpoken():
-                raise AssertionError("encoded by hand")
+            case say.AudioSpoken(reply, pcm):
+                delta = base64.b64encode(pcm).decode("ascii")
+                yield _content(reply, "response.output_audio.delta", delta=delta)
             case _:
                 yield from self._reply_events(announcement)
 
