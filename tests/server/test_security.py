@@ -1,0 +1,94 @@
+"""Who is let in, and who is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ivas.server.security import allowed, given_key, openai_error, same_origin
+
+KEY_ENTRY = "openai-insecure-api-key.sk-1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "subprotocols", "key"),
+    [
+        ({}, [], None),
+        ({"authorization": "Bearer sk-1"}, [], "sk-1"),
+        ({"authorization": "bearer  sk-1 "}, [], "sk-1"),
+        ({"authorization": "Basic sk-1"}, [], None),
+        ({"authorization": "Bearer "}, [], None),
+        ({"authorization": "Bearer"}, [KEY_ENTRY], "sk-1"),
+        ({}, ["realtime", KEY_ENTRY, "openai-beta.realtime-v1"], "sk-1"),
+        ({}, ["realtime", "openai-insecure-api-key.a.b"], "a.b"),
+        ({}, ["realtime", "sk-1"], None),
+        ({"authorization": "Bearer sk-2"}, ["realtime", KEY_ENTRY], "sk-2"),
+    ],
+)
+def test_a_key_is_a_header_or_a_subprotocol(
+    headers: dict[str, str], subprotocols: list[str], key: str | None
+) -> None:
+    assert given_key(headers, subprotocols) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "presented", "in_"),
+    [
+        (None, None, True),
+        (None, "anything", True),
+        ("sk-1", "sk-1", True),
+        ("sk-1", "sk-2", False),
+        ("sk-1", "", False),
+        ("sk-1", None, False),
+        ("schlüssel", "schlüssel", True),
+        ("sk-1", "schlüssel", False),
+    ],
+)
+def test_without_a_key_everybody_may_with_one_only_who_has_it(
+    key: str | None, presented: str | None, in_: bool
+) -> None:
+    assert allowed(key, presented) is in_
+
+
+@pytest.mark.parametrize(
+    ("headers", "same"),
+    [
+        ({"host": "127.0.0.1:8000"}, True),
+        ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}, True),
+        ({"host": "ivas.example", "origin": "https://IVAS.example"}, True),
+        ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:9000"}, False),
+        ({"host": "127.0.0.1:8000", "origin": "https://evil.example"}, False),
+        ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000.evil.example"}, False),
+        ({"host": "127.0.0.1:8000", "origin": "null"}, False),
+        ({"origin": "null"}, False),
+        ({"host": "a", "origin": "http://[a"}, False),
+        ({"host": "", "origin": ""}, False),
+    ],
+)
+def test_a_page_of_another_site_may_not_use_the_visitors_browser(
+    headers: dict[str, str], same: bool
+) -> None:
+    assert same_origin(headers) is same
+
+
+@given(st.text(), st.text())
+def test_any_origin_is_the_same_or_not(origin: str, host: str) -> None:
+    assert same_origin({"origin": origin, "host": host}) in (True, False)
+
+
+def test_the_error_envelope_is_that_of_openai() -> None:
+    assert openai_error("No.", code="invalid_api_key") == {
+        "error": {
+            "message": "No.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_api_key",
+        }
+    }
+    assert openai_error("No.", code=None, kind="server_error")["error"] == {
+        "message": "No.",
+        "type": "server_error",
+        "param": None,
+        "code": None,
+    }
