@@ -81,13 +81,17 @@ function giveUpUtterance() {
 
 // --- sound -------------------------------------------------------------------
 
+function audioContext() {
+  context ??= new AudioContext({ latencyHint: "interactive" });
+  return context;
+}
+
 /** Make sound possible; called from a click or a key, which browsers ask for. */
 async function openAudio() {
   if (!audible) return;
-  context ??= new AudioContext({ latencyHint: "interactive" });
-  opening ??= Speaker.open(context, { onProgress, onEnded });
   try {
-    await context.resume();
+    opening ??= Speaker.open(audioContext(), { onProgress, onEnded });
+    await audioContext().resume();
     speaker = await opening;
   } catch (error) {
     console.warn(error);
@@ -132,6 +136,7 @@ async function flush() {
 // --- the user ----------------------------------------------------------------
 
 async function pressTalk() {
+  if (microphone === "asking") return;
   showNotice("");
   if (capture) {
     microphone = microphone === "on" ? "muted" : "on";
@@ -144,12 +149,13 @@ async function pressTalk() {
   show();
   try {
     await openAudio();
-    capture = await openMicrophone(context, { onFrame, onLost });
+    capture = await openMicrophone(audioContext(), { onFrame, onLost });
     microphone = "on";
   } catch (error) {
     microphone = "off";
-    if (!(error instanceof MicrophoneError)) throw error;
-    showNotice(error.message);
+    if (!(error instanceof MicrophoneError)) console.warn(error);
+    const known = error instanceof MicrophoneError ? error.message : "";
+    showNotice(known || "Sound could not be started. Load the page again, or type.");
   } finally {
     show();
   }

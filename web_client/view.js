@@ -72,7 +72,7 @@ export function showState({ state, sentence, link, microphone, label, stoppable 
   setText("link-text", LINKS[link]);
   setText("talk-label", label);
   element("talk").title = label;
-  element("talk").disabled = link !== "open" || microphone === "asking";
+  element("talk").disabled = link !== "open" && microphone === "off";
   element("send").disabled = link !== "open";
   element("stop").disabled = !stoppable;
   element("unlock").hidden = link !== "locked";

@@ -23,7 +23,7 @@ HEADERS = {
     "Permissions-Policy": "microphone=(self)",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",  # asked again each time, answered 304 while unchanged
+    "Cache-Control": "no-cache",  # a new version is seen at the next load
 }
 
 # Not from the system's table of types, which may be wrong or missing.

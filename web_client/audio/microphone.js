@@ -18,6 +18,12 @@ export class MicrophoneError extends Error {}
  * @throws {MicrophoneError}
  */
 export async function openMicrophone(context, { onFrame, onLost }) {
+  if (!window.isSecureContext || !navigator.mediaDevices || !context.audioWorklet) {
+    throw new MicrophoneError(
+      "Browsers give the microphone to secure pages only, so this page cannot hear you. Open it " +
+        "as http://localhost on the server's own machine, or over https. You can type meanwhile.",
+    );
+  }
   const stream = await ask();
   await context.audioWorklet.addModule(new URL("../worklets/capture.js", import.meta.url));
   const node = new AudioWorkletNode(context, "capture", {
@@ -49,12 +55,6 @@ export async function openMicrophone(context, { onFrame, onLost }) {
 
 /** @returns {Promise<MediaStream>} */
 async function ask() {
-  if (!window.isSecureContext || !navigator.mediaDevices) {
-    throw new MicrophoneError(
-      "Browsers give the microphone to secure pages only, so this page cannot hear you. Open it " +
-        "as http://localhost on the server's own machine, or over https. You can type meanwhile.",
-    );
-  }
   try {
     return await navigator.mediaDevices.getUserMedia({
       audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true },

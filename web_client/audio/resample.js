@@ -24,14 +24,15 @@ export class Resampler {
     this._kernels = Array.from({ length: this._up }, (_, phase) =>
       kernel(phase / this._up, half, scale),
     );
-    this.reset();
+    /** Input from `half - 1` samples before the next output's centre on. */
+    this._tail = new Float32Array(half - 1);
+    this._phase = 0; // of the next output, in 1/up of an input sample
   }
 
   /** Forget everything: the next sample begins a new stream. */
   reset() {
-    /** Input from `half - 1` samples before the next output's centre on. */
     this._tail = new Float32Array(this._half - 1);
-    this._phase = 0; // of the next output, in 1/up of an input sample
+    this._phase = 0;
   }
 
   /**

@@ -32,7 +32,12 @@ class Playback extends AudioWorkletProcessor {
     this._underruns = 0;
     /** @type {Float32Array | null} the fading end of what was flushed */
     this._fade = null;
-    this._begin();
+    // Of the item that sounds:
+    this._running = false;
+    this._played = 0;
+    this._audible = 0;
+    this._energy = 0; // since the last report, as is the next
+    this._unreported = 0;
     this.port.onmessage = ({ data }) => this._take(data);
   }
 
