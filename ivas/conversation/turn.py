@@ -451,7 +451,8 @@ class TurnController:
     def _release(self) -> None:
         """It was no interruption: what is held goes on where it was."""
         for generation in self._sounding():
-            self._do(Resume(generation), Unduck(generation))
+            # The gain first: what was held leaves at once, and at full gain.
+            self._do(Unduck(generation), Resume(generation))
 
     def _sounding(self) -> list[int]:
         """Generations that sound or may begin to, the older first."""

@@ -96,6 +96,8 @@ class Conversation:
         while (due := self.turn.next_deadline()) is not None and due <= end:
             self.now = max(self.now, due)
             actions += self.send(Tick())
+            left = self.turn.next_deadline()
+            assert left is None or left > self.now, "what was due is still due"
         self.now = end
         return actions
 
@@ -334,14 +336,14 @@ def test_a_cough_leaves_no_trace(make: Any) -> None:
     c = make()
     assert c.speech(96) == [Listen(2, c.sample - 96 * 16), Duck(1), Pause(1)]
     assert c.silence(160) == []
-    assert c.silence(32) == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.silence(32) == [Unduck(1), Resume(1), DiscardUser(2)]
     assert c.turn.user == "idle"
 
 
 def test_a_cough_is_over_at_the_end_of_a_shorter_silence_window() -> None:
     c = replying(silence_ms=160, overlap_silence_ms=400)
     c.speech(96)
-    assert c.silence(160) == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.silence(160) == [Unduck(1), Resume(1), DiscardUser(2)]
 
 
 def test_a_stutter_of_coughs_is_held_until_it_interrupts() -> None:
@@ -364,7 +366,7 @@ def test_the_reply_becomes_a_tail_under_the_overlap() -> None:
     c = replying()
     c.speech(96)
     assert c.sent(1, plays_ms=5_000) == [FinishReply(1, "completed")]
-    assert c.silence(192) == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.silence(192) == [Unduck(1), Resume(1), DiscardUser(2)]
 
 
 def test_the_tail_ends_under_the_overlap() -> None:
@@ -384,7 +386,7 @@ def test_a_reply_asked_for_under_the_overlap_is_held_too() -> None:
         Pause(2),
         StartReply(2, ""),
     ]
-    assert c.silence(192) == [Resume(1), Unduck(1), Resume(2), Unduck(2), DiscardUser(2)]
+    assert c.silence(192) == [Unduck(1), Resume(1), Unduck(2), Resume(2), DiscardUser(2)]
 
 
 def test_without_interrupt_response_the_reply_goes_on_and_gets_no_second_one() -> None:
@@ -570,7 +572,7 @@ def test_clear_while_the_words_are_recognised() -> None:
 def test_clear_over_a_reply_lets_it_go_on() -> None:
     c = replying()
     c.speech(96)
-    assert c.send(ClearRequested()) == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.send(ClearRequested()) == [Unduck(1), Resume(1), DiscardUser(2)]
 
 
 # --- replies asked for and cancelled by the client ---------------------------
@@ -812,7 +814,7 @@ def test_the_microphone_falls_silent_while_the_user_speaks() -> None:
 def test_the_microphone_falls_silent_over_a_reply() -> None:
     c = replying()
     c.speech(96)
-    assert c.wait(2_000) == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.wait(2_000) == [Unduck(1), Resume(1), DiscardUser(2)]
     assert c.speech(96) == [Listen(3, c.sample - 96 * 16), Duck(1), Pause(1)]
 
 
@@ -882,8 +884,8 @@ def test_interrupt_response_turned_off_under_the_overlap_lets_both_speak() -> No
     start = c.sample
     c.speech(96)
     assert c.configure(interrupt_response=False) == [
-        Resume(1),
         Unduck(1),
+        Resume(1),
         AnnounceSpeech(2, start),
     ]
     assert c.speech(320) == []
@@ -914,7 +916,7 @@ def test_turn_detection_off_while_the_words_are_recognised() -> None:
 def test_turn_detection_off_over_a_reply_lets_it_go_on() -> None:
     c = replying()
     c.speech(96)
-    assert c.configure(detection="none") == [Resume(1), Unduck(1), DiscardUser(2)]
+    assert c.configure(detection="none") == [Unduck(1), Resume(1), DiscardUser(2)]
 
 
 def test_turn_detection_on_forgets_what_was_collected_and_hears_only_what_comes() -> None:
