@@ -22,6 +22,8 @@ INAUDIBLE = "(inaudible)"
 """Stands in the prompt for words the recogniser could not make out."""
 CUT = "…"
 """Ends an assistant message in the prompt that the user did not hear to its end."""
+WIRE_MS = 1.0
+"""The wire counts whole milliseconds, so who has played all may report this much less."""
 MS_PER_CHARACTER = 65.0
 """Speaking time of a clause whose audio is not finished yet: about 15 characters a
 second, a usual rate of speech. Only ever used to round what was heard down."""
@@ -71,7 +73,7 @@ class SpokenText:
         for clause in self._clauses:
             total_ms = clause.total_ms
             left_ms = played_ms - begin_ms
-            if left_ms < total_ms or not clause.complete:
+            if left_ms < total_ms - WIRE_MS or not clause.complete:
                 share = left_ms / total_ms if total_ms > 0 else 0.0
                 return words + _whole_words(clause.text, share), False
             words += clause.text
@@ -82,13 +84,18 @@ class SpokenText:
 def _whole_words(text: str, share: float) -> str:
     """The words that end within the first `share` (0..1) of `text`."""
     end = min(len(text), int(len(text) * max(share, 0.0)))
-    if end == len(text) or text[end].isspace():
-        return text[:end]
-    if not text[end].isascii() and not any(map(str.isspace, text)):
-        return text[:end]  # a script without spaces: characters are as good as words
-    while end > 0 and not text[end - 1].isspace():
+    while 0 < end < len(text) and not _between_words(text[end - 1], text[end]):
         end -= 1
     return text[:end]
+
+
+def _between_words(before: str, after: str) -> bool:
+    return before.isspace() or after.isspace() or (_is_word(before) and _is_word(after))
+
+
+def _is_word(char: str) -> bool:
+    """Han and kana are written without spaces: there a character is as good as a word."""
+    return "\u3041" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or char >= "\U00020000"
 
 
 @dataclass(slots=True)
