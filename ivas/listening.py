@@ -20,7 +20,7 @@ from .audio.pcm import Pcm16Decoder
 from .audio.resample import Downsampler24to16
 from .conversation.captions import Captions
 from .conversation.events import AudioFrame, Event, Failure, Transcribed, TranscriptionFailed
-from .engines import ASR, SAMPLE_RATE_HZ, VAD, Samples, Utterance
+from .engines import ASR, SAMPLE_RATE_HZ, VAD, Samples, SpeechDetector, Transcript, Utterance
 from .errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ SLICE_BYTES = 768 * 2
 """One frame of 512 samples at 16 kHz is 768 samples at 24 kHz."""
 PARTIAL_EVERY_SAMPLES = SAMPLE_RATE_HZ * 2 // 5
 """A partial transcript for every 400 ms of audio."""
+DEAF_EVERY_SAMPLES = SAMPLE_RATE_HZ * 10
+"""A detector that fails may fail at every frame: the client is told every 10 s."""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,20 @@ class _Open:
     partial_at: int = PARTIAL_EVERY_SAMPLES
     captions: Captions = field(default_factory=Captions)
     task: asyncio.Task[None] | None = None  # the newest question put to the ASR
+
+    def push(self, samples: Samples) -> None:
+        self.samples += len(samples)
+        try:
+            self.utterance.push(samples)
+        except Exception as error:  # no engine should; a session must not fall with it
+            self.close()
+            self.utterance = _Broken(_failure(error))
+
+    def close(self) -> None:
+        try:
+            self.utterance.close()
+        except Exception as error:
+            log.exception("the speech recogniser could not close an utterance", exc_info=error)
 
 
 class Ears:
@@ -57,7 +73,8 @@ class Ears:
         preroll_ms: int,
     ) -> None:
         self._vad = vad
-        self._detector = vad.open()
+        self._detector: SpeechDetector | None = None  # opened by the first frame
+        self._tell_deaf_at = 0
         self._decoder = Pcm16Decoder()
         self._downsampler = Downsampler24to16()
         self._framer = Framer(vad.frame_samples, keep_ms=preroll_ms)
@@ -83,8 +100,7 @@ class Ears:
         for at in range(0, len(pcm), SLICE_BYTES):
             samples = self._downsampler.push(self._decoder.feed(pcm[at : at + SLICE_BYTES]))
             for number, heard in self._open.items():
-                heard.utterance.push(samples)
-                heard.samples += len(samples)
+                heard.push(samples)
                 if self.captions:
                     self._ask_partial(number, heard)
             for frame, end_sample in self._framer.push(samples):
@@ -94,10 +110,10 @@ class Ears:
         """Open utterance `number` with the audio from `start_sample` on."""
         try:
             utterance = asr.open(**how)
-            utterance.push(self._framer.since(start_sample))
         except Exception as error:
             utterance = _Broken(_failure(error))
-        self._open[number] = _Open(utterance, samples=self.position - start_sample)
+        heard = self._open[number] = _Open(utterance)
+        heard.push(self._framer.since(start_sample))
 
     def transcribe(self, number: int, request: int) -> None:
         """Ask for the words so far; the answer is posted."""
@@ -115,7 +131,7 @@ class Ears:
             return 0.0
         if heard.task is not None:
             heard.task.cancel()
-        heard.utterance.close()
+        heard.close()
         return heard.samples / SAMPLE_RATE_HZ
 
     def close_all(self) -> None:
@@ -124,18 +140,19 @@ class Ears:
 
     def _probability(self, frame: Samples) -> float:
         try:
-            return self._detector.probability(frame)
+            if self._detector is None:
+                self._detector = self._vad.open()
+            probability = self._detector.probability(frame)
+            if not 0.0 <= probability <= 1.0:  # NaN would pass for speech further on
+                raise ValueError(f"{probability} is no probability")
         except Exception as error:
-            log.exception("the voice activity detector failed", exc_info=error)
-            self._detector = self._vad.open()
-            self._on_deaf(
-                Failure(
-                    "vad_failed",
-                    "The voice activity detector failed and was restarted; "
-                    "if you are not heard, say it again.",
-                )
-            )
+            self._detector = None
+            if self.position >= self._tell_deaf_at:
+                self._tell_deaf_at = self.position + DEAF_EVERY_SAMPLES
+                log.exception("the voice activity detector failed", exc_info=error)
+                self._on_deaf(_DEAF)
             return 0.0
+        return probability
 
     def _ask_partial(self, number: int, heard: _Open) -> None:
         busy = heard.task is not None and not heard.task.done()
@@ -146,22 +163,22 @@ class Ears:
     async def _caption(self, number: int, heard: _Open) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                transcript = await heard.utterance.transcript()
+                text = _plain(await heard.utterance.transcript())
         except Exception as error:
             # Only a caption is missing; the final transcript will say what is wrong.
             log.debug("no partial transcript: %s", error)
             return
-        if delta := heard.captions.confirm(transcript.text):
+        if delta := heard.captions.confirm(text):
             self._on_caption(number, delta)
 
     async def _transcribe(self, number: int, request: int, heard: _Open) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                transcript = await heard.utterance.transcript()
+                text = _plain(await heard.utterance.transcript())
         except Exception as error:
             self._post(TranscriptionFailed(number, request, _failure(error)))
         else:
-            self._post(Transcribed(number, request, transcript.text))
+            self._post(Transcribed(number, request, text))
 
 
 class _Broken:
@@ -178,6 +195,17 @@ class _Broken:
 
     def close(self) -> None:
         pass
+
+
+_DEAF = Failure(
+    "vad_failed",
+    "The voice activity detector failed and was restarted; if you are not heard, say it again.",
+)
+
+
+def _plain(transcript: Transcript) -> str:
+    """Its text, fit for the wire: half a surrogate pair cannot be sent."""
+    return transcript.text.encode(errors="replace").decode()
 
 
 def _failure(error: Exception) -> Failure:

@@ -86,6 +86,7 @@ class Producer:
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by max_tokens
         self._result = Production()
         self._sounded = False
+        self._blank = True
 
     async def run(self) -> Production:
         """Put the whole reply into the playout. Cancellable at any point."""
@@ -96,7 +97,7 @@ class Producer:
             except Exception as error:
                 self._fail(error, "tts_failed", "The voice")
                 thinking.cancel()
-        if not self._result.tokens and self._result.failure is None:
+        if self._blank and self._result.failure is None:
             self._result.failure = Failure(
                 "llm_empty", "The language model answered with nothing; please ask again."
             )
@@ -135,9 +136,12 @@ class Producer:
                 if not result.tokens:
                     self._marks.mark("first_token")
                 result.tokens += 1
+                # Half a surrogate pair cannot be sent to anybody.
+                text = token.text.encode(errors="replace").decode()
+                self._blank = self._blank and not text.strip()
                 wait_s = limits.token_stall_s
                 self._on_progress()
-                for clause in splitter.push(token.text):
+                for clause in splitter.push(text):
                     self._marks.mark("first_clause")
                     self._clauses.put_nowait(clause)
                 if self._max_tokens is not None and result.tokens >= self._max_tokens:
