@@ -65,6 +65,8 @@ class Generation:
         self.marks = marks
         self.playout = Playout(self, now_ms=now_ms, lead_ms=lead_ms, starts_at_ms=starts_at_ms)
         self.ended = False
+        self.heard_is_known = False
+        """The client has said what was heard: our clock knows no better."""
         self.task: asyncio.Task[None] | None = None
         self._client = client
         self._history = history
@@ -104,8 +106,7 @@ class Generation:
         if self._silent:
             return
         heard_ms = self.silence()
-        if self._item is not None:
-            self._history.truncate(self._item, heard_ms)
+        self._cut(heard_ms)
         self._client.purge(self.view.generation)
 
     def silence(self) -> float:
@@ -118,6 +119,8 @@ class Generation:
         self.ended = True
         if self.task is not None:
             self.task.cancel()
+        if isinstance(outcome, Failure) and not self._silent:
+            self._cut(self.playout.sent_ms)  # words that never came to sound were not said
         if self._item is not None:
             whole = outcome == "completed"
             self._item.status = "completed" if whole else "incomplete"
@@ -141,7 +144,8 @@ class Generation:
         if item is None:
             item = self._item = self._begin_item()
         self._sent_text.append(text)
-        item.parts[0].text = "".join(self._sent_text)
+        if not self.heard_is_known:
+            item.parts[0].text = "".join(self._sent_text)
         self._client.send(WordsSpoken(self.view, text))
 
     def sound(self, pcm: bytes) -> None:
@@ -163,6 +167,10 @@ class Generation:
     @property
     def congested(self) -> bool:
         return self._client.congested
+
+    def _cut(self, played_ms: float) -> None:
+        if self._item is not None and not self.heard_is_known:
+            self._history.truncate(self._item, played_ms)
 
     def _begin_item(self) -> Item:
         spoken = self.spoken if self.view.modality == "audio" else None

@@ -67,6 +67,7 @@ class _Utterance:
     """What the client knows of an utterance."""
 
     item_id: str
+    marks: Marks
     announced: bool = False
 
 
@@ -162,10 +163,7 @@ class Session:
                 self._items.retrieve(item)
             case say.TruncateItem():
                 if self._items.truncate(item):
-                    for number, generation in self._generations.items():
-                        if generation.view.item_id == item.item_id and generation.ended:
-                            generation.silence()
-                            self._handle(ev.PlaybackStopped(number))
+                    self._stopped_by_client(item.item_id)
             case say.DeleteItem():
                 self._items.delete(item)
             case say.CreateReply(options, event_id):
@@ -184,6 +182,14 @@ class Session:
             if generation.view.id == reply_id:
                 return number
         return 0
+
+    def _stopped_by_client(self, item_id: str) -> None:
+        for number, generation in list(self._generations.items()):
+            if generation.view.item_id == item_id:
+                generation.heard_is_known = True
+                if generation.ended:
+                    generation.silence()
+                    self._handle(ev.PlaybackStopped(number))
 
     def _handle(self, event: ev.Event) -> None:
         for action in self._turn.handle(event, self._now_ms()):
@@ -208,7 +214,7 @@ class Session:
     def _perform(self, action: ev.Action) -> None:
         match action:
             case ev.Listen(number, start_sample):
-                self._utterances[number] = _Utterance(_new_id("item"))
+                self._utterances[number] = _Utterance(_new_id("item"), Marks(self._now_ms))
                 settings = self._settings
                 self._ears.listen(
                     number,
@@ -236,8 +242,10 @@ class Session:
                 if self._settings.transcribe:
                     self._client.send(say.TranscriptFailed(utterance.item_id, failure))
             case ev.DiscardUser(number):
-                del self._utterances[number]
+                utterance = self._utterances.pop(number)
                 self._ears.close(number)
+                if self._marks is utterance.marks:
+                    self._marks = Marks(self._now_ms)  # no turn began with it
             case ev.Refuse(failure, event_id):
                 self._client.send(say.Refused(failure, event_id=event_id))
             case _:
@@ -280,15 +288,21 @@ class Session:
                 assert_never(action)
 
     def _stop_speech(self, utterance: _Utterance, end_sample: int) -> None:
-        self._marks = Marks(self._now_ms)
+        self._mark_end(utterance, end_sample)
+        self._client.send(say.SpeechStopped(utterance.item_id, end_sample // SAMPLES_PER_MS))
+
+    def _mark_end(self, utterance: _Utterance, end_sample: int) -> None:
+        """A turn is measured from here; what it waits for may be marked much later."""
+        self._marks = utterance.marks = Marks(self._now_ms)
         ago_ms = (self._ears.position - end_sample) / SAMPLES_PER_MS
         self._marks.mark("speech_end", ago_ms=ago_ms)
         self._marks.mark("endpoint")
-        self._client.send(say.SpeechStopped(utterance.item_id, end_sample // SAMPLES_PER_MS))
 
     def _commit(self, number: int, text: str | None) -> None:
         utterance = self._utterances[number]
         utterance.announced = True
+        if self._settings.turn.detection == "none":
+            self._mark_end(utterance, self._ears.position)
         item = Item(utterance.item_id, "user", [Part("input_audio", None)])
         previous_id = self._history.add(item)
         self._client.send(say.AudioCommitted(item.id, previous_id))
@@ -297,9 +311,10 @@ class Session:
             self._set_transcript(number, text)
 
     def _set_transcript(self, number: int, text: str) -> None:
-        item_id = self._utterances.pop(number).item_id
+        utterance = self._utterances.pop(number)
+        item_id = utterance.item_id
         seconds = self._ears.close(number)
-        self._marks.mark("transcript")
+        utterance.marks.mark("transcript")
         item = self._history.get(item_id)
         if item is not None:  # the client may have deleted it already
             item.parts[0].text = text
