@@ -138,12 +138,12 @@ async def overheads(url: str, *, sessions: int, turns: int) -> list[float]:
                     await session.turn(microphone)
                     if count:
                         found.append(session.overheads_ms[-1])
-                        say(f"\r{len(found)} of {sessions * turns} turns", end="")
+                        if len(found) % max(1, sessions * turns // 10) == 0:
+                            say(f"{len(found)} of {sessions * turns} turns")
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(sessions):
             tasks.create_task(one(number))
-    say("")
     return found
 
 
@@ -264,8 +264,8 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def say(text: str, end: str = "\n") -> None:
-    print(text, end=end, file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> int:

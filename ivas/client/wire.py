@@ -249,7 +249,7 @@ def _refused_with_status(url: str, error: InvalidStatus) -> str:
         case 404:
             return f"{url} has no Realtime protocol at this path (HTTP 404); correct the address."
         case 503:
-            return f"{url} is not ready yet{because or '; try again in a moment.'}"
+            return f"{url} is not ready yet{because or '; try again in a moment'}."
         case _:
             return f"{url} refused the connection (HTTP {status}{because})."
 
