@@ -170,7 +170,7 @@ function onFrame(pcm, level) {
 function onLost() {
   capture = null;
   microphone = "off";
-  showNotice("The microphone is gone. Connect it and press the button again, or type.");
+  showNotice("The microphone is gone. Connect it and press the circle again, or type.");
   show();
 }
 

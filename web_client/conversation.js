@@ -16,13 +16,14 @@ import {
 import { Cues } from "./cues.js";
 
 /**
- * One caption. `text` is what was said or heard so far, `unheard` what was cut off.
- * `live`: more will come.
+ * One caption. `text` is what was said or heard so far, `unheard` what was cut off and
+ * `why`. `live`: more will come.
  * @typedef {object} Row
  * @property {string} id
  * @property {"user" | "assistant"} role
  * @property {string} text
  * @property {string} unheard
+ * @property {string} why
  * @property {boolean} live
  */
 
@@ -34,6 +35,9 @@ import { Cues } from "./cues.js";
  * @property {() => void} flush silence the speaker; `flushed` is told what it cut off
  * @property {(sentence: string) => void} complain
  */
+
+const INTERRUPTED = "You interrupted here";
+const DISCONNECTED = "The connection was lost here";
 
 /** Errors that only say that something was over already. */
 const HARMLESS = new Set(["response_cancel_not_active", "item_truncate_invalid_item_id"]);
@@ -60,6 +64,7 @@ export class Conversation {
     this._cues = new Map();
     /** Items that the speaker was told to drop. @type {string[]} */
     this._doomed = [];
+    this._why = INTERRUPTED; // the speaker was silenced
     /** A reply has to be asked for once the one in progress is over. */
     this._owed = false;
     /** The utterance that has no committed turn yet. @type {string | null} */
@@ -198,14 +203,15 @@ export class Conversation {
       this._reveal(doomed, ms, true);
       const row = this._row(doomed, "assistant");
       row.unheard = cues.text.slice(row.text.length);
+      row.why = this._why;
     }
     this._doomed = [];
   }
 
   // --- from the user ---------------------------------------------------------
 
-  /** Fall silent: what is being said, and what is being made. */
-  interrupt() {
+  /** Fall silent: what is being said, and what is being made. @param {string} [why] */
+  interrupt(why = INTERRUPTED) {
     if (this._response !== null) {
       this._dropped.add(this._response);
       this._response = null;
@@ -217,6 +223,7 @@ export class Conversation {
     this.waiting = false;
     if (this._cues.size === 0) return;
     this._doomed = [...this._cues.keys()];
+    this._why = why;
     this._ports.flush();
   }
 
@@ -248,7 +255,7 @@ export class Conversation {
   /** The connection is lost: what was under way will not go on. */
   disconnected() {
     this.forgetUtterance();
-    this.interrupt();
+    this.interrupt(DISCONNECTED);
     this._dropped.clear();
     this._owed = false;
     for (const row of this.rows) row.live = false;
@@ -280,7 +287,7 @@ export class Conversation {
   _row(id, role, previous) {
     const known = this.rows.find((row) => row.id === id);
     if (known) return known;
-    const row = { id, role, text: "", unheard: "", live: true };
+    const row = { id, role, text: "", unheard: "", why: "", live: true };
     const before = this.rows.findIndex((other) => other.id === previous);
     this.rows.splice(before < 0 ? this.rows.length : before + 1, 0, row);
     return row;

@@ -44,7 +44,7 @@ export function showRows(rows) {
 }
 
 /** @param {HTMLLIElement} item @param {import("./conversation.js").Row} row */
-function showRow(item, { role, text, unheard, live }) {
+function showRow(item, { role, text, unheard, why, live }) {
   item.className = live ? `${role} live` : role;
   // Read out once, when it is whole, not word by word.
   item.setAttribute("aria-busy", String(live));
@@ -54,10 +54,10 @@ function showRow(item, { role, text, unheard, live }) {
   item.replaceChildren(who, text);
   if (!unheard) return;
   const cut = document.createElement("s");
-  cut.textContent = unheard;
+  cut.textContent = unheard.trimStart();
   const note = document.createElement("small");
-  note.textContent = "You interrupted here";
-  item.append(cut, note);
+  note.textContent = why;
+  item.append(unheard === cut.textContent ? "" : " ", cut, note);
 }
 
 /**

@@ -99,6 +99,17 @@ test("late sound of a cancelled reply is dropped, the next reply is not", () => 
   assert.deepEqual(played.slice(before), ["a2", "a2", "a2"]);
 });
 
+test("a cut caption says why", () => {
+  reply({ done: false });
+  handle("input_audio_buffer.speech_started", { item_id: "u2" });
+  conversation.flushed("a1", 500);
+  reply({ response: "r2", item: "a2", done: false });
+  conversation.disconnected();
+  conversation.flushed("a2", 500);
+  const cut = conversation.rows.filter(({ role }) => role === "assistant");
+  assert.deepEqual(cut.map(({ why }) => why), ["You interrupted here", "The connection was lost here"]);
+});
+
 test("speech over nothing flushes nothing", () => {
   speak();
   assert.equal(flushes, 0);

@@ -20,8 +20,8 @@ export class MicrophoneError extends Error {}
 export async function openMicrophone(context, { onFrame, onLost }) {
   if (!window.isSecureContext || !navigator.mediaDevices || !context.audioWorklet) {
     throw new MicrophoneError(
-      "Browsers give the microphone to secure pages only, so this page cannot hear you. Open it " +
-        "as http://localhost on the server's own machine, or over https. You can type meanwhile.",
+      "Browsers give the microphone to secure pages only. Open this page over https, or as " +
+        "http://localhost on the server’s own machine. You can type meanwhile.",
     );
   }
   const stream = await ask();
@@ -69,15 +69,15 @@ function reason({ name }) {
   switch (name) {
     case "NotAllowedError":
       return (
-        "The browser was told not to give this page the microphone. Allow it with the icon left " +
-        "of the address, then press the button again. You can type meanwhile."
+        "The microphone is blocked for this page. Allow it with the icon beside the address, " +
+        "then press the circle again. You can type meanwhile."
       );
     case "NotFoundError":
-      return "There is no microphone. Connect one and press the button again, or type.";
+      return "There is no microphone. Connect one and press the circle again, or type.";
     default:
       return (
         "The microphone did not start, perhaps another program is using it. Close that program " +
-        "and press the button again, or type."
+        "and press the circle again, or type."
       );
   }
 }
