@@ -68,6 +68,8 @@ class SpokenText:
 
         Rounded down to whole words.
         """
+        if played_ms <= 0:
+            return "", not self._clauses  # not even the clauses that have no sound
         words = ""
         begin_ms = 0.0
         for clause in self._clauses:

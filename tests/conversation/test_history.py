@@ -80,6 +80,9 @@ def test_nothing_begun_is_nothing_heard_and_all_of_it() -> None:
 def test_a_clause_without_sound_is_heard_with_the_one_before() -> None:
     text = spoken(("One.", 400), (" ***", 0), (" Two.", 500))
     assert text.heard(400) == ("One. ***", False)
+    mute = spoken(("***", 0), (" Hm.", 0))
+    assert mute.heard(0) == ("", False)
+    assert mute.heard(0.1) == ("*** Hm.", True)
     unfinished = SpokenText()
     unfinished.begin("")
     assert unfinished.heard(100) == ("", False)
