@@ -18,7 +18,7 @@ def test_a_spoken_question_is_answered_aloud(server: Server, visit: Open) -> Non
     opened.page.click("#talk")
     opened.wait_state("listening")
     opened.wait_state("hearing")
-    opened.wait_caption("user", "what is seven times six")
+    opened.wait_caption("user", "seven times six")  # "what" may sound like "one" to it
     opened.wait_caption("assistant", r"\b(42|forty.?two)\b")
     opened.wait_audible(500)
     opened.wait_state("listening")
