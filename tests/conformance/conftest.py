@@ -36,6 +36,8 @@ EMBEDDED = {
     "IVAS_ASR__ENGINE": "pocketsphinx",
     "IVAS_LLM__ENGINE": "builtin",
     "IVAS_TTS__ENGINE": "espeak",
+    # Audio comes faster than real time, several callers' at once, on a machine that may be busy.
+    "IVAS_ASR__TIMEOUT_S": "60",
 }
 
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -21,11 +22,15 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel
 
+from ivas.audio.resample import resample_pcm
+from ivas.audio.wav import read_wav
+
 Event = dict[str, Any]
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 """Longest wait for one event; only ever used up by a test that fails."""
 RATE_HZ = 24_000
+CLIPS = Path(__file__).resolve().parents[1] / "clips"
 TRANSCRIPTION = "conversation.item.input_audio_transcription."
 
 
@@ -233,6 +238,12 @@ def tone(ms: int) -> bytes:
     """What the fake VAD takes for speech; PCM16 at 24 kHz."""
     at = np.arange(RATE_HZ * ms // 1000) / RATE_HZ
     return np.round(np.sin(2 * np.pi * 440 * at) * 6000).astype("<i2").tobytes()
+
+
+def clip(name: str, source_hz: int = 16_000) -> bytes:
+    """A recording of tests/clips by a microphone of this rate, resampled by its client."""
+    recording = read_wav(CLIPS / f"{name}.wav", source_hz)
+    return resample_pcm(recording, source_hz, RATE_HZ)
 
 
 def silence(ms: int) -> bytes:

@@ -10,6 +10,7 @@ import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 from conformance.driver import (
     BEGUN,
@@ -22,6 +23,7 @@ from conformance.driver import (
     WRITTEN_REPLY,
     Caller,
     caller,
+    clip,
     in_order,
     silence,
     some,
@@ -205,6 +207,23 @@ async def test_a_whole_turn_may_come_in_one_append(ivas: Caller) -> None:
     await ivas.connection.input_audio_buffer.append(audio=audio)
     await ivas.done()
     in_order(ivas.since(mark), *HEARD, *REPLY)
+
+
+async def test_a_voice_turn_with_real_engines(embedded: str) -> None:
+    """A person asks a sum, and hears the answer."""
+    async with caller(embedded) as one:
+        await one.configure(audio=TRANSCRIBED)
+        mark = len(one.events)
+        await one.hear(silence(300) + clip("what_is_seven_times_six_slt") + silence(900))
+        response = await one.done()
+        in_order(one.since(mark), *HEARD, *REPLY)
+        (completed,) = one.all(f"{TRANSCRIPTION}completed")
+        assert completed["transcript"].endswith("is seven times six")
+        spoken = response["output"][0]["content"][0]["transcript"].lower()
+        assert "42" in spoken or "forty-two" in spoken
+        sound = np.frombuffer(one.audio(response["id"]), "<i2")
+        assert len(sound) > 24_000
+        assert np.abs(sound.astype(int)).max() > 3000
 
 
 # --- text --------------------------------------------------------------------------

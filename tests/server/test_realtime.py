@@ -1,0 +1,268 @@
+"""The WebSocket route: what it does when a client, the loading or the session goes wrong.
+
+Against the real route and the real session on fake engines, in virtual time; the
+socket is a hand-made ASGI channel, so that its other end can stop reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from virtual_time import virtual_time
+
+from ivas.announcements import AudioCleared, AudioSpoken, ReplyView, SessionSettings
+from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ivas.server import realtime
+from ivas.server.protocol_out import Encoder
+from ivas.server.realtime import CONGESTED_BYTES, Connection, RealtimeOptions, realtime_router
+from ivas.session import Engines, Session, SessionLimits
+
+LONG_REPLY = " ".join(["and so on"] * 200) + "."
+"""Two minutes of speech."""
+
+
+class Socket:
+    """The client's end of one connection: what it sent, and what it reads."""
+
+    def __init__(self, *subprotocols: str, query: str = "", headers: dict[str, str] | None = None):
+        self.scope = {
+            "type": "websocket",
+            "path": "/v1/realtime",
+            "query_string": query.encode(),
+            "headers": [
+                (key.encode(), value.encode())
+                for key, value in ({"host": "ivas"} | (headers or {})).items()
+            ],
+            "subprotocols": list(subprotocols),
+            "extensions": {"websocket.http.response": {}},
+        }
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.got: list[dict[str, Any]] = []  # ASGI messages of the server
+        self._sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sent.put_nowait({"type": "websocket.connect"})
+
+    async def receive(self) -> dict[str, Any]:
+        return await self._sent.get()
+
+    async def take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            await self.reads.wait()
+        self.got.append(message)
+
+    def send(self, **event: Any) -> None:
+        self._sent.put_nowait({"type": "websocket.receive", "text": json.dumps(event)})
+
+    def leave(self) -> None:
+        self._sent.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(m["text"]) for m in self.got if m["type"] == "websocket.send"]
+
+    def closed(self) -> int:
+        return next(m["code"] for m in self.got if m["type"] == "websocket.close")
+
+
+def engines() -> Engines:
+    return Engines(
+        vad=FakeVAD(),
+        asr=FakeASR(),
+        llm=FakeLLM(reply=LONG_REPLY, tokens_per_s=1_000),
+        tts=FakeTTS(rtf=0),
+    )
+
+
+async def serve(
+    socket: Socket,
+    *,
+    serving: Engines | None = None,
+    unready: Callable[[], str | None] = lambda: None,
+) -> None:
+    """One connection, until it has ended."""
+    app = FastAPI()
+    options = RealtimeOptions(
+        engines=serving or engines(),
+        limits=SessionLimits(),
+        defaults=SessionSettings(),
+        model="ivas",
+        key=None,
+        max_message_bytes=2**20,
+        unready=unready,
+    )
+    app.include_router(realtime_router(options))
+    async with asyncio.timeout(600):
+        await app(socket.scope, socket.receive, socket.take)
+
+
+def talk(socket: Socket) -> None:
+    """A voice turn, and a reply that takes minutes."""
+    tone = (b"\x00\x20" * 24 + b"\x00\xe0" * 24) * 300  # 600 ms of 500 Hz
+    audio = base64.b64encode(tone + bytes(48 * 700)).decode()
+    socket.send(type="input_audio_buffer.append", audio=audio)
+
+
+@virtual_time
+async def test_a_client_that_leaves_leaves_nothing_behind() -> None:
+    socket, serving = Socket(), engines()
+    talk(socket)
+    connection = asyncio.create_task(serve(socket, serving=serving))
+    await asyncio.sleep(5)
+    assert any(event["type"] == "response.output_audio.delta" for event in socket.events)
+    socket.leave()
+    await connection
+    assert isinstance(serving.asr, FakeASR)
+    assert isinstance(serving.llm, FakeLLM)
+    assert isinstance(serving.tts, FakeTTS)
+    assert serving.asr.open_utterances == 0
+    assert serving.llm.live_streams == serving.tts.live_streams == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
+async def test_a_client_that_stops_reading_is_sent_no_more_sound() -> None:
+    socket = Socket()
+    talk(socket)
+    connection = asyncio.create_task(serve(socket))
+    await asyncio.sleep(2)
+    before = len(socket.events)
+    socket.reads.clear()
+    await asyncio.sleep(20)  # so much speech is 1.3 MB of events
+    assert len(socket.events) == before
+    socket.reads.set()
+    await asyncio.sleep(0.001)
+    waiting = socket.got[before + 1 :]
+    assert CONGESTED_BYTES / 2 < sum(len(m["text"]) for m in waiting) < 2 * CONGESTED_BYTES
+    assert not connection.done()
+    socket.leave()
+    await connection
+
+
+@virtual_time
+async def test_a_client_that_never_reads_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(realtime, "OVERFLOW_BYTES", 20_000)
+    socket, serving = Socket(), engines()
+    connection = asyncio.create_task(serve(socket, serving=serving))
+    await asyncio.sleep(1)
+    socket.reads.clear()
+    for _ in range(200):
+        socket.send(type="session.dance")
+    with caplog.at_level(logging.WARNING):
+        await connection
+    assert socket.closed() == 1013
+    assert "stopped reading" in caplog.text
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
+async def test_a_session_that_breaks_closes_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(session: Session) -> None:
+        raise RuntimeError("no session today")
+
+    monkeypatch.setattr(Session, "run", broken)
+    socket = Socket()
+    await serve(socket)
+    assert socket.events[0]["type"] == "session.created"
+    assert socket.closed() == 1011
+    assert "no session today" in caplog.text
+    assert "no session today" not in str(socket.got)
+
+
+LOADING = "The engines are still loading; try again in a moment."
+
+
+@virtual_time
+async def test_while_loading_a_program_is_told_by_http() -> None:
+    socket = Socket()
+    await serve(socket, unready=lambda: LOADING)
+    start, body = socket.got[0], socket.got[1]
+    assert start["status"] == 503
+    error = json.loads(body["body"])["error"]
+    assert (error["code"], error["type"], error["message"]) == (
+        "not_ready",
+        "server_error",
+        LOADING,
+    )
+
+
+@virtual_time
+async def test_while_loading_a_browser_is_told_by_an_event() -> None:
+    socket = Socket("realtime")
+    await serve(socket, unready=lambda: LOADING)
+    assert socket.got[0] | {"headers": ()} == {
+        "type": "websocket.accept",
+        "subprotocol": "realtime",
+        "headers": (),
+    }
+    assert socket.events[0]["error"]["code"] == "not_ready"
+    assert socket.closed() == 1013
+
+
+@virtual_time
+async def test_a_page_of_another_site_is_told_no_more_than_that() -> None:
+    socket = Socket("realtime", headers={"origin": "https://evil.example"})
+    await serve(socket)
+    assert [event["type"] for event in socket.events] == ["error"]
+    assert socket.closed() == 1008
+
+
+VIEW = ReplyView("resp_1", "item_1", 1, "audio", "", None)
+
+
+class Reader:
+    """Stands for the socket; ends the writer once `stop_at` frames have come."""
+
+    def __init__(self, stop_at: int) -> None:
+        self.frames: list[str] = []
+        self.done = asyncio.Event()
+        self._stop_at = stop_at
+
+    async def send_text(self, frame: str) -> None:
+        self.frames.append(frame)
+        if len(self.frames) == self._stop_at:
+            self.done.set()
+
+
+@virtual_time
+async def test_a_purge_takes_the_sound_of_one_reply_and_nothing_else() -> None:
+    connection = Connection(Encoder(tag="t", conversation_id="c"))
+    other = ReplyView("resp_2", "item_2", 2, "audio", "", None)
+    connection.send(AudioSpoken(VIEW, bytes(4800)))
+    connection.send(AudioCleared())
+    connection.send(AudioSpoken(other, bytes(4800)))
+    connection.send(AudioSpoken(VIEW, bytes(4800)))
+    connection.purge(1)
+    reader: Any = Reader(stop_at=2)
+    writing = asyncio.create_task(connection.write_to(reader))
+    await reader.done.wait()
+    connection.send(AudioCleared())  # and what comes later goes out too
+    await asyncio.sleep(1)
+    writing.cancel()
+    events = [json.loads(frame) for frame in reader.frames]
+    assert [event["type"] for event in events] == [
+        "input_audio_buffer.cleared",
+        "response.output_audio.delta",
+        "input_audio_buffer.cleared",
+    ]
+    assert events[1]["response_id"] == "resp_2"
+
+
+def test_a_full_queue_says_so_until_it_is_purged() -> None:
+    connection = Connection(Encoder(tag="t", conversation_id="c"))
+    assert not connection.congested
+    while not connection.congested:
+        connection.send(AudioSpoken(VIEW, bytes(4800)))
+    connection.purge(1)
+    assert not connection.congested
+    assert not connection.overflowed.is_set()
