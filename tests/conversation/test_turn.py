@@ -250,6 +250,14 @@ def test_the_key_of_a_reply_is_what_was_said_without_case_punctuation_and_spacin
     assert c.say("It's  FIVE — isn't it?")[-1] == StartReply(1, "it s five isn t it")
 
 
+def test_the_key_of_a_reply_holds_the_newest_words_only() -> None:
+    c = Conversation(create_response=False)
+    for i in range(20):
+        c.say(f"w{i}")
+    start = c.send(ReplyRequested())[-1]
+    assert start == StartReply(1, " ".join(f"w{i}" for i in range(4, 20)))
+
+
 def test_the_key_tells_words_apart_that_differ_only_in_a_vowel_sign() -> None:
     keys = set()
     for text in ("की", "का", "के"):

@@ -14,6 +14,7 @@ settings=settings(max_examples=10_000, derandomize=False))` searches further.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -87,8 +88,8 @@ SETTINGS = st.builds(
     max_utterance_ms=st.sampled_from([1_000.0, 60_000.0]),
     overlap_silence_ms=st.sampled_from([96.0, 192.0]),
     max_collect_ms=st.sampled_from([400.0, 300_000.0]),
-    transcript_ms=st.sampled_from([6_000.0, 500.0]),
-    reply_stall_ms=st.sampled_from([30_000.0, 700.0]),
+    transcript_ms=st.sampled_from([6_000.0, 6_000.0, 500.0]),
+    reply_stall_ms=st.sampled_from([30_000.0, 30_000.0, 700.0]),
 )
 TEXTS = st.sampled_from(["yes", "no", " ", ""])
 
@@ -107,9 +108,12 @@ class Outside:
     speaking: bool = False  # what the client was told last about it
     outstanding: dict[int, int] = field(default_factory=dict)  # utterance -> request
     awaiting: set[int] = field(default_factory=set)  # committed without a text
+    due: dict[int, float] = field(default_factory=dict)  # utterance -> end of its wait
+    words: deque[str] = field(default_factory=lambda: deque(maxlen=KEY_WORDS))
 
     active: int | None = None
     started: bool = False
+    stalled_from: float = 0.0  # without a sign of life the active reply has failed then
     tails: dict[int, float] = field(default_factory=dict)
     ducked: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
@@ -127,7 +131,7 @@ class Outside:
             self.ducked.discard(generation)
             self.paused.discard(generation)
 
-    def perform(self, action: Action, event: Event, now: float) -> None:
+    def perform(self, action: Action, event: Event, now: float, settings: TurnSettings) -> None:
         generation = getattr(action, "generation", None)
         if generation in self.flushed:
             assert isinstance(action, CancelReply | FinishReply)
@@ -153,6 +157,7 @@ class Outside:
                 assert not self.speaking or utterance != self.open
                 assert request == self.request + 1
                 self.request = self.outstanding[utterance] = request
+                self.due[utterance] = now + settings.transcript_ms
             case CommitUser(utterance, text):
                 self.close(utterance)
                 if text is None:
@@ -161,12 +166,15 @@ class Outside:
                     assert isinstance(event, Transcribed)
                     assert text == event.text.strip() != ""
                     assert self.outstanding.pop(utterance) == event.request
+                    self.words.append(text)
             case SetTranscript(utterance, text):
                 assert isinstance(event, Transcribed)
                 assert text == event.text.strip()
                 self.awaiting.remove(utterance)
                 assert self.outstanding.pop(utterance) == event.request
-            case LoseTranscript(utterance, _):
+                self.words.append(text)
+            case LoseTranscript(utterance, failure):
+                assert failure.code != "asr_timeout" or now >= self.due[utterance]
                 self.awaiting.remove(utterance)
                 del self.outstanding[utterance]
             case DiscardUser(utterance):
@@ -179,11 +187,14 @@ class Outside:
                 assert options == expected
                 self.generation = self.active = generation
                 self.started = False
+                self.stalled_from = now + settings.reply_stall_ms
             case StartReply(generation, key):
                 assert generation == self.active
                 assert not self.started  # I9
-                assert len(key.split()) <= KEY_WORDS  # I10
+                assert key.split() == [word for word in self.words if word]
+                self.words.clear()
                 self.started = True
+                self.stalled_from = now + settings.reply_stall_ms
             case Duck(generation):
                 assert generation in self.sounding() - self.ducked
                 self.ducked.add(generation)
@@ -222,7 +233,10 @@ class Outside:
                         assert outcome == expected or generation in self.flushed
                     case _:
                         assert isinstance(outcome, Failure)
+                        assert generation in self.flushed or not self.started
                         until = now
+                if generation in self.flushed:
+                    assert now >= self.stalled_from
                 if until > now and generation not in self.flushed:
                     self.tails[generation] = until
                 else:
@@ -255,6 +269,8 @@ class TurnMachine(RuleBasedStateMachine):
         self.frame_came_at = 0.0
         self.unvoiced = 0  # samples at the end of the audio that are no speech
         self.segment = 0  # no earlier than here began what the endpointer counts
+        self.floor = 0  # audio before this belongs to what is over
+        self.voiced = self.silent = 0  # samples since the onset, since the last sound
         self.longest = settings.max_utterance_ms
         self.asked: list[tuple[int, int]] = [(0, 0)]
 
@@ -269,24 +285,32 @@ class TurnMachine(RuleBasedStateMachine):
         actions = self.turn.handle(event, self.now)
         self.log.append((event, self.now, actions, inert))
         if isinstance(event, Configured):
+            if event.settings.detection != settings.detection:
+                self.floor = self.sample
             settings = event.settings
         for i, action in enumerate(actions):
             free = outside.active is None
-            outside.perform(action, event, self.now)
+            outside.perform(action, event, self.now, settings)
             match action:
                 case Transcribe(utterance, request):
                     self.asked.append((utterance, request))
                 case Listen(_, start_sample):
+                    assert self.floor <= start_sample < self.sample
                     self.segment = start_sample
+                    self.voiced = self.silent = 0
                 case AnnounceSilence():
                     if not silent_too_long:
                         self.check_silence(event, settings)
-                    self.segment = self.sample
+                    self.segment = self.floor = self.sample
+                case DiscardUser() if before == "overlap":
+                    self.floor = self.sample
                 case CommitUser(_, str()) if free and settings.create_response:
                     assert isinstance(actions[i + 1], OpenGate)
                 case _:
                     pass
 
+        if isinstance(event, ReplyProgressed) and event.generation == outside.active:
+            outside.stalled_from = self.now + settings.reply_stall_ms
         user = self.turn.user
         ended = {a.generation for a in actions if isinstance(a, CancelReply | FinishReply)}
         for action in actions:
@@ -295,10 +319,39 @@ class TurnMachine(RuleBasedStateMachine):
                 assert not outside.awaiting
             if isinstance(action, Flush):  # nothing that was flushed goes on
                 assert action.generation in ended or action.generation != outside.active
-        if isinstance(event, AudioFrame) and settings.interrupt_response:  # noqa: SIM102
-            if user == "speaking" != before:
-                assert not outside.sounding()  # who speaks has the turn
+            if isinstance(action, LoseTranscript):
+                assert outside.active is None or outside.started
+            if isinstance(action, CancelReply) and action.reason == "turn_detected":
+                assert settings.interrupt_response
+            if isinstance(action, CommitUser) and settings.detection == "none":
+                assert isinstance(event, CommitRequested)
+                length = event.end_sample - outside.start_sample
+                assert length >= settings.min_commit_ms * SAMPLES_PER_MS
+        if isinstance(event, AudioFrame):
+            self.check_frame(event, before)
         return actions
+
+    def check_frame(self, frame: AudioFrame, before: str) -> None:
+        """With the audio comes what has to happen now, and not at some time."""
+        settings, user = self.turn.settings, self.turn.user
+        if settings.detection == "none":
+            length = self.sample - self.outside.start_sample
+            assert length <= settings.max_collect_ms * SAMPLES_PER_MS
+            return
+        if settings.interrupt_response and user == "speaking" != before:
+            assert not self.outside.sounding()  # who speaks has the turn
+        if before != "idle":
+            self.voiced += FRAME if frame.probability == 1.0 else 0
+            self.silent = self.silent + FRAME if frame.probability == 0.0 else 0
+        if user == "overlap":
+            assert self.voiced < settings.barge_in_ms * SAMPLES_PER_MS
+            assert self.silent < settings.overlap_silence_ms * SAMPLES_PER_MS
+        if user == "speaking":
+            window_ms = max(settings.silence_ms, MIN_SILENCE_MS)
+            assert self.silent < window_ms * SAMPLES_PER_MS
+            if self.segment == self.outside.start_sample:  # nothing was gone on with
+                length = self.sample - self.segment
+                assert length < settings.max_utterance_ms * SAMPLES_PER_MS
 
     def check_silence(self, event: Event, settings: TurnSettings) -> None:
         """I16: only a client, or a microphone that is gone, ends speech without silence."""
@@ -331,14 +384,33 @@ class TurnMachine(RuleBasedStateMachine):
             self.deliver(AudioFrame(probability, self.sample))
             self.frame_came_at = self.now
 
-    @rule(cough_ms=st.sampled_from([96, 160]), live=st.booleans())
-    def cough(self, cough_ms: int, live: bool) -> None:
-        self.hear(1.0, cough_ms // FRAME_MS, live)
-
-    @rule(live=st.booleans())
-    def say(self, live: bool) -> None:
+    @rule(text=TEXTS, live=st.booleans())
+    def say(self, text: str, live: bool) -> None:
+        """A turn as it should be."""
         self.hear(1.0, 12, live)
         self.hear(0.0, 16, live)
+        if self.outside.open in self.outside.outstanding:
+            request = self.outside.outstanding[self.outside.open]
+            self.deliver(Transcribed(self.outside.open, request, text))
+
+    @precondition(lambda self: self.outside.sounding())
+    @rule(voiced=st.integers(2, 5), unvoiced=st.integers(0, 6))
+    def cough(self, voiced: int, unvoiced: int) -> None:
+        self.hear(1.0, voiced, True)
+        if unvoiced:
+            self.hear(0.0, unvoiced, True)
+
+    @precondition(lambda self: self.turn.settings.detection == "none")
+    @rule(times=st.integers(1, 20), text=st.sampled_from([None, "yes"]))
+    def push_to_talk_in_a_burst(self, times: int, text: str | None) -> None:
+        """Commits faster than real time; the ASR answers at once or not yet."""
+        for _ in range(times):
+            self.hear(1.0, 4, False)
+            self.client_commits(0)
+            utterance = self.outside.utterance
+            if text is not None and utterance in self.outside.outstanding:
+                request = self.outside.outstanding[utterance]
+                self.deliver(Transcribed(utterance, request, text))
 
     # --- the ASR -------------------------------------------------------------
 
@@ -448,6 +520,22 @@ class TurnMachine(RuleBasedStateMachine):
         self.longest = max(self.longest, settings.max_utterance_ms)
         self.deliver(Configured(settings))
 
+    @precondition(lambda self: self.turn.user == "overlap")
+    @rule(data=st.data())
+    def client_meddles_with_an_overlap(self, data: st.DataObject) -> None:
+        what = data.draw(st.sampled_from(["reply", "cancel", "clear", "commit", "settings"]))
+        match what:
+            case "reply":
+                self.client_asks_for_a_reply(ReplyOptions())
+            case "cancel":
+                self.client_cancels(None)
+            case "clear":
+                self.client_clears()
+            case "commit":
+                self.client_commits(0)
+            case _:
+                self.client_changes_the_settings(data.draw(SETTINGS))
+
     # --- time ----------------------------------------------------------------
 
     @rule(ms=st.sampled_from([1.0, 100.0, 500.0, 2_000.0, 6_000.0]))
@@ -497,6 +585,9 @@ class TurnMachine(RuleBasedStateMachine):
         assert (outside.open is not None and not push_to_talk) == (turn.user != "idle")
         assert (outside.open is not None and push_to_talk) == turn.collecting
         assert outside.speaking == (turn.user == "speaking") or turn.user == "speaking"
+        if turn.user == "overlap":
+            assert outside.sounding()
+            assert turn.settings.interrupt_response
         assert outside.announced or turn.user in ("idle", "overlap")
         assert turn.idle == (
             turn.user == "idle"
@@ -540,7 +631,7 @@ class TurnMachine(RuleBasedStateMachine):
             assert now <= end
             outside.expire(now)
             for action in turn.handle(Tick(), now):
-                outside.perform(action, Tick(), now)
+                outside.perform(action, Tick(), now, settings)
             due = turn.next_deadline()
             assert due is None or due > now
         self.check_silence_everywhere(turn, outside)
@@ -564,5 +655,5 @@ class TurnMachine(RuleBasedStateMachine):
 
 TestTurnMachine = TurnMachine.TestCase
 TestTurnMachine.settings = search(
-    max_examples=300, stateful_step_count=40, deadline=None, derandomize=True, database=None
+    max_examples=500, stateful_step_count=50, deadline=None, derandomize=True, database=None
 )
