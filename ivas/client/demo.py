@@ -3,7 +3,7 @@
 The question is `question.wav` beside this file, 16 kHz mono, spoken by flite 2.2
 (free for any use) and converted by sox:
 
-    flite -voice slt -t "what is seven times six" -o 16k.wav
+    flite -voice rms -t "what is seven times six" -o 16k.wav
     sox -D 16k.wav -r 16000 -b 16 -c 1 question.wav
 """
 

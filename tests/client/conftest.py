@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 import pytest
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
@@ -15,13 +14,10 @@ Serve = Callable[..., Any]
 
 
 async def greet(websocket: ServerConnection) -> None:
-    """`session.created`, and silence until the client goes."""
-    await say(websocket, {"type": "session.created", "session": {}})
-    await websocket.wait_closed()
-
-
-async def say(websocket: ServerConnection, event: Mapping[str, Any]) -> None:
-    await websocket.send(orjson.dumps(event).decode())
+    """`session.created`, and then it only listens, until the client goes."""
+    await websocket.send('{"type":"session.created","session":{}}')
+    async for _ in websocket:
+        pass
 
 
 @pytest.fixture
