@@ -130,6 +130,7 @@ class Startup:
     loading: bool = True
     failure: str | None = None
     on_failure: Callable[[], None] = field(default=lambda: None)
+    listening: Callable[[], bool] = field(default=lambda: True)
     on_ready: Callable[[], None] = field(default=lambda: None)
 
 
@@ -159,10 +160,12 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     # What is alive now stays alive: keep the collector from walking it again and again.
     gc.collect()
     gc.freeze()
-    if startup.failure is None:
-        startup.on_ready()
-    else:
+    if startup.failure is not None:
         startup.on_failure()
+        return
+    while not startup.listening():  # noqa: ASYNC110 - uvicorn offers no event for it
+        await asyncio.sleep(0.01)
+    startup.on_ready()
 
 
 def build(
@@ -277,6 +280,7 @@ def serve(settings: Settings) -> None:
         server.should_exit = True
 
     startup.on_ready, startup.on_failure = say_ready, stop
+    startup.listening = lambda: server.started  # engines may be quicker than the socket
     try:
         server.run()
     except KeyboardInterrupt:
