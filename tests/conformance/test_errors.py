@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conformance.driver import COMMITTED, REPLY, Caller, caller, in_order, silence, tone
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 MIB = 2**20
 IMAGE = {"type": "input_image", "image_url": "data:,"}
 FUNCTION = {"type": "function", "name": "f", "parameters": {}}
@@ -104,6 +106,7 @@ async def test_every_fault_has_its_error(
     error = await ivas.error()
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
     assert (error.get("param"), error["event_id"]) == (param, "mine-1")
+    assert f"| `{code}` |" in DOCUMENT.read_text(encoding="utf-8")
     if code == "response_cancel_not_active":
         assert error["message"].startswith("Cancellation failed")  # LiveKit reads the text
 

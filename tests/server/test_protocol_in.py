@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import inspect
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,9 +17,11 @@ from ivas import announcements as say
 from ivas.announcements import SessionSettings
 from ivas.conversation.events import ReplyOptions
 from ivas.conversation.history import Part
+from ivas.server import protocol_in
 from ivas.server.protocol_in import MAX_AUDIO_BYTES, MAX_ID, decode
 from ivas.server.protocol_session import MAX_TEXT, SessionConfig
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 MIB = 2**20
 
 
@@ -355,3 +360,17 @@ def test_deep_nesting_is_refused_or_ignored() -> None:
     for depth in (200, 2_000, 100_000):
         raw = '{"type":"session.update","session":' + '{"a":' * depth + "1" + "}" * (depth + 1)
         assert isinstance(decode(raw, session(), max_bytes=MIB), say.Malformed)
+
+
+def test_the_document_lists_exactly_the_events_that_are_understood() -> None:
+    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- client events -->")
+    rows = [line.split("|") for line in rest.partition("<!-- end -->")[0].splitlines()[3:]]
+    documented = [row[1].strip(" `") for row in rows]
+    cases = ast.walk(ast.parse(inspect.getsource(protocol_in)))
+    literals = [case.value for case in cases if isinstance(case, ast.MatchValue)]
+    known = {value.value for value in literals if isinstance(value, ast.Constant)}
+    refused = {"output_audio_buffer.clear"}
+    assert set(documented) == known - refused | {"input_audio_buffer.append"} == set(KINDS)
+    for row in rows:  # every field is one that the codec reads
+        for name in row[2].split("`")[1::2]:
+            assert name in FIELDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from ivas import announcements as say
 from ivas.announcements import ReplyView, SessionSettings, Usage
 from ivas.conversation.events import Failure
 from ivas.conversation.history import Item, Part
+from ivas.latency import SPANS
 from ivas.server.protocol_out import Encoder
 from ivas.server.protocol_session import SessionConfig
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 OFFICIAL: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
 SPOKEN = ReplyView("resp_1", "item_a", 3, "audio", "low", None, {"topic": "x"})
@@ -359,3 +362,15 @@ def test_any_sound_and_any_words_come_through(pcm: bytes, words: str, more: str)
     assert base64.b64decode(sound["delta"]) == pcm
     assert delta["delta"] == words
     assert done["response"]["output"][0]["content"][0]["transcript"] == words + more
+
+
+def test_the_document_lists_exactly_these_events() -> None:
+    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- server events -->")
+    rows = [line.split("|") for line in rest.partition("<!-- end -->")[0].splitlines()[3:]]
+    documented = {row[1].strip(" `"): set(row[2].split("`")[1::2]) for row in rows}
+    assert documented == FIELDS
+
+
+def test_the_document_names_every_span_of_a_turn() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert [name for name, _, _ in SPANS if f"`{name}`" not in text] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from ivas.errors import ClientError
 from ivas.server.protocol_session import EAGERNESS_MS, MAX_TEXT, SessionConfig
 from ivas.settings import Settings
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 DEFAULTS = SessionSettings(
     turn=TurnSettings(threshold=0.6, silence_ms=400, prefix_padding_ms=200, onset_ms=64),
     instructions="Be brief.",
@@ -284,6 +287,34 @@ def test_a_made_up_key_does_not_make_a_long_param() -> None:
     error = refused({"type": "realtime", "audio": {"output": {"voice": {"id": {"x" * 999: 1}}}}})
     assert error.param is not None
     assert len(error.param) <= 200
+
+
+def leaves(session: Any, path: str = "") -> Iterator[str]:
+    """`audio.output.voice` and so on; an object that may be null is one too."""
+    if not isinstance(session, dict):
+        yield path
+        return
+    if path.endswith((".transcription", ".turn_detection", ".noise_reduction")):
+        yield path
+        if path.endswith(".noise_reduction"):
+            return
+    for key, value in session.items():
+        yield from leaves(value, f"{path}.{key}" if path else key)
+
+
+def test_the_document_lists_exactly_these_fields() -> None:
+    semantic = {"turn_detection": {"type": "semantic_vad"}}
+    everything = updated(
+        include=[],
+        ivas={"events": ["latency"]},
+        audio={"input": {"transcription": {}, "noise_reduction": {"type": "far_field"}}},
+    )
+    fields = {*leaves(everything.echo), *leaves(heard(**semantic).echo)}
+    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- session fields -->")
+    rows = rest.partition("<!-- end -->")[0].splitlines()[3:]
+    documented = [row.split("`")[1] for row in rows]
+    assert set(documented) == fields
+    assert len(documented) == len(set(documented))
 
 
 # --- anything a client may send ----------------------------------------------
