@@ -13,7 +13,7 @@ Open = Callable[..., Visit]
 
 
 def test_a_spoken_question_is_answered_aloud(server: Server, visit: Open) -> None:
-    opened = visit(server, hears="what_is_seven_times_six_slt")
+    opened = visit(server, hears="what_is_seven_times_six_rms")
     opened.wait_state("ready")
     opened.page.click("#talk")
     opened.wait_state("listening")

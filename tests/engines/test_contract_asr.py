@@ -28,7 +28,7 @@ ENGINES = {
         {
             "what_time_is_it_slt": "what time is it",
             "what_time_is_it_rms": "what time is it",
-            "what_is_seven_times_six_slt": "what is seven times six",
+            "what_is_seven_times_six_rms": "what is seven times six",
             "can_you_hear_me_slt": "can you hear me",
             "can_you_hear_me_rms": "can you hear me",
             "what_can_you_do_slt": "what can you do",
