@@ -34,7 +34,9 @@ class SessionSettings:
     voice: str = ""
     """A voice id of the TTS engine; anything unknown means its default voice."""
     language: str | None = None
-    """What the user speaks and hears, BCP 47; None = the engines' own choice."""
+    """What the user speaks, BCP 47; None = the ASR's own choice."""
+    spoken_language: str | None = None
+    """What the user hears, BCP 47; None = the language of the voice."""
     prompt: str | None = None
     """Words the ASR should expect."""
     speed: float = 1.0

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 MODEL = "ivas"
 """What this server calls its pipeline in /v1/models; any other name is accepted too."""
 
+CPU_VOICES = frozenset({"auto", "espeak", "fake"})
+"""Voices that would not notice a GPU."""
 
 # --- engines -----------------------------------------------------------------
 
@@ -242,6 +244,7 @@ def session_defaults(settings: Settings) -> SessionSettings:
         instructions=settings.llm.instructions,
         voice=settings.tts.voice or "",
         language=settings.asr.language,
+        spoken_language=settings.tts.language,
         speed=settings.tts.speed,
     )
 
@@ -251,6 +254,12 @@ def session_defaults(settings: Settings) -> SessionSettings:
 
 def serve(settings: Settings) -> None:
     """Run the server until it is stopped. Raises SettingsError if it cannot start."""
+    if settings.tts.use_gpu and settings.tts.engine in CPU_VOICES:
+        print(
+            f"ivas: TTS_USE_GPU is on, but the voice {settings.tts.engine} runs on the CPU; "
+            "unset it, or name an engine that uses a GPU.",
+            file=sys.stderr,
+        )
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

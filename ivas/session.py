@@ -357,7 +357,7 @@ class Session:
         settings, limits, view = self._settings, self._limits, generation.view
         speech = None
         if view.modality == "audio":
-            speech = Speech(self._engines.tts, view.voice, settings.language, settings.speed)
+            speech = Speech(self._engines.tts, view.voice, settings.spoken_language, settings.speed)
         generation.marks.mark("started")
         producer = Producer(
             llm=self._engines.llm,

@@ -135,9 +135,6 @@ class LlmSettings(Group):
     engine: Annotated[str, EngineName(("auto", "builtin", "fake"))] = Field(
         "auto", description="Engine that answers."
     )
-    model: Name | None = Field(
-        None, description="Model the engine runs; unset takes the engine's own default."
-    )
     instructions: str = Field(
         INSTRUCTIONS, max_length=32_768, description="System prompt of a new conversation."
     )

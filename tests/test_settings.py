@@ -196,9 +196,9 @@ def test_a_config_is_a_program_with_its_own_names(config: Path) -> None:
         "_here = Path(__file__).parent\n"
         "MODEL = 'tiny'\n"
         "def twice(text): return text * 2\n"
-        "llm = {'model': twice(MODEL)}\n"
+        "llm = {'instructions': twice(MODEL)}\n"
     )
-    assert load(config, {}).llm.model == "tinytiny"
+    assert load(config, {}).llm.instructions == "tinytiny"
 
 
 # Refusals

@@ -209,6 +209,7 @@ class SessionConfig:
             modality=session.output_modalities[0],
             voice=spoken.voice,
             language=(transcription.language if transcription else None) or defaults.language,
+            spoken_language=defaults.spoken_language,
             prompt=transcription.prompt if transcription else None,
             speed=spoken.speed,
             max_tokens=None if limit == "inf" else limit,
