@@ -26,7 +26,7 @@ from ivas.session import Engines, Session, SessionLimits
 from .protocol_in import decode
 from .protocol_out import Encoder
 from .protocol_session import SessionConfig
-from .security import SUBPROTOCOL, allowed, given_key, openai_error, same_origin
+from .security import SUBPROTOCOL, allowed, given_key, names_this_machine, openai_error, same_origin
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,9 @@ async def _admit(websocket: WebSocket, options: RealtimeOptions) -> bool:
 
 def _refusal(websocket: WebSocket, options: RealtimeOptions) -> tuple[int, str, str] | None:
     """HTTP status, error code and sentence, or None if the client may come in."""
-    if not same_origin(websocket.headers):
+    headers = websocket.headers
+    rebound = options.key is None and "origin" in headers and not names_this_machine(headers)
+    if rebound or not same_origin(headers):
         return 403, "origin_not_allowed", "Web pages of other sites may not use this server."
     if not allowed(options.key, given_key(websocket.headers, websocket.scope["subprotocols"])):
         message = "Incorrect API key provided; use the key this server was started with."

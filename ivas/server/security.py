@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
@@ -49,6 +50,19 @@ def same_origin(headers: Mapping[str, str]) -> bool:
     except ValueError:  # brackets that close nothing
         return False
     return netloc != "" and netloc.lower() == headers.get("host", "").lower()
+
+
+def names_this_machine(headers: Mapping[str, str]) -> bool:
+    """Whether the Host a browser asked for is this machine's own name for itself.
+
+    A server without a key listens on loopback; a foreign name that resolves to it is
+    a page that wants to pass for this server's own (DNS rebinding).
+    """
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def openai_error(

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivas.server.security import allowed, given_key, openai_error, same_origin
+from ivas.server.security import (
+    allowed,
+    given_key,
+    names_this_machine,
+    openai_error,
+    same_origin,
+)
 
 KEY_ENTRY = "openai-insecure-api-key.sk-1"
 
@@ -92,3 +98,20 @@ def test_the_error_envelope_is_that_of_openai() -> None:
         "param": None,
         "code": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1:8000", True),
+        ("127.9.9.9", True),
+        ("[::1]:8000", True),
+        ("evil.example:8000", False),
+        ("192.168.1.5:8000", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_a_foreign_name_for_this_machine_is_not_its_own(host: str, ours: bool) -> None:
+    assert names_this_machine({"host": host}) is ours
