@@ -177,6 +177,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"type": "input_audio_buffer.append", "audio": 5}, "missing_required_parameter", "audio", ""),
     ({"type": "input_audio_buffer.append", "audio": "a"}, "invalid_value", "audio", "base64"),
     ({"type": "input_audio_buffer.append", "audio": "AA=A"}, "invalid_value", "audio", "base64"),
+    ({"type": "input_audio_buffer.append", "audio": "&&&&"}, "invalid_value", "audio", "base64"),
     ({"type": "input_audio_buffer.append", "audio": "é"}, "invalid_value", "audio", "base64"),
     ({"type": "conversation.item.create"}, "missing_required_parameter", "item", ""),
     ({"type": "conversation.item.create", "item": {}}, "missing_required_parameter",
@@ -256,6 +257,13 @@ def test_what_is_wrong_is_named(
     assert refused(answer)[:2] == (code, param)
     assert says in answer.failure.message
     assert answer.event_id == "e7"  # every error says which event it is about
+
+
+def test_a_key_its_client_made_up_does_not_make_a_long_error() -> None:
+    answer = sent("response.create", response={"metadata": {"x" * 10_000: 5}})
+    assert isinstance(answer, say.Malformed)
+    assert len(str(answer.param)) <= 200
+    assert len(answer.failure.message) <= 400
 
 
 @pytest.mark.parametrize("raw", ["", "{", "nonsense", b"\xff\xfe", b"\0" * 9, "{'type': 1}"])

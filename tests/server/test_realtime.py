@@ -102,10 +102,13 @@ async def serve(
         await app(socket.scope, socket.receive, socket.take)
 
 
+TONE = (b"\x00\x20" * 24 + b"\x00\xe0" * 24) * 300
+"""600 ms of 500 Hz."""
+
+
 def talk(socket: Socket) -> None:
     """A voice turn, and a reply that takes minutes."""
-    tone = (b"\x00\x20" * 24 + b"\x00\xe0" * 24) * 300  # 600 ms of 500 Hz
-    audio = base64.b64encode(tone + bytes(48 * 700)).decode()
+    audio = base64.b64encode(TONE + bytes(48 * 700)).decode()
     socket.send(type="input_audio_buffer.append", audio=audio)
 
 
@@ -141,6 +144,28 @@ async def test_a_client_that_stops_reading_is_sent_no_more_sound() -> None:
     waiting = socket.got[before + 1 :]
     assert CONGESTED_BYTES / 2 < sum(len(m["text"]) for m in waiting) < 2 * CONGESTED_BYTES
     assert not connection.done()
+    socket.leave()
+    await connection
+
+
+@virtual_time
+async def test_sound_that_waits_for_a_slow_client_is_dropped_when_the_user_speaks() -> None:
+    socket = Socket()
+    talk(socket)
+    connection = asyncio.create_task(serve(socket))
+    await asyncio.sleep(2)
+    socket.reads.clear()
+    await asyncio.sleep(5)
+    before = len(socket.events)
+    audio = base64.b64encode(TONE).decode()
+    socket.send(type="input_audio_buffer.append", audio=audio)
+    await asyncio.sleep(0.1)
+    socket.reads.set()
+    await asyncio.sleep(0.1)
+    types = [event["type"] for event in socket.events[before:]]
+    until = types.index("input_audio_buffer.speech_started")
+    assert types[:until].count("response.output_audio.delta") <= 1  # in the socket already
+    assert types[-1] == "response.done"
     socket.leave()
     await connection
 
