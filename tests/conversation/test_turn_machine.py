@@ -393,6 +393,33 @@ class TurnMachine(RuleBasedStateMachine):
             request = self.outside.outstanding[self.outside.open]
             self.deliver(Transcribed(self.outside.open, request, text))
 
+    @precondition(lambda self: self.turn.user == "idle")
+    @rule(tail=st.booleans())
+    def a_sound_over_a_reply(self, tail: bool) -> None:
+        """Undecided yet: what comes next decides."""
+        if self.outside.active is None:
+            self.client_asks_for_a_reply(ReplyOptions())
+        if tail and self.outside.started:
+            self.reply_ends(3_000.0, "completed")
+        for _ in range(12):
+            if self.turn.user == "idle":
+                self.hear(1.0, 1, True)
+
+    @rule(voiced=st.integers(4, 20))
+    def a_pause_in_speech(self, voiced: int) -> None:
+        """The words are being recognised; the user may go on."""
+        self.hear(1.0, voiced, True)
+        for _ in range(16):
+            if self.turn.user == "speaking":
+                self.hear(0.0, 1, True)
+
+    @precondition(lambda self: self.turn.user == "ending")
+    @rule(reply=st.booleans())
+    def the_user_goes_on(self, reply: bool) -> None:
+        if reply:
+            self.deliver(ReplyRequested())
+        self.hear(1.0, 4, True)
+
     @precondition(lambda self: self.outside.sounding())
     @rule(voiced=st.integers(2, 5), unvoiced=st.integers(0, 6))
     def cough(self, voiced: int, unvoiced: int) -> None:
@@ -523,7 +550,9 @@ class TurnMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.turn.user == "overlap")
     @rule(data=st.data())
     def client_meddles_with_an_overlap(self, data: st.DataObject) -> None:
-        what = data.draw(st.sampled_from(["reply", "cancel", "clear", "commit", "settings"]))
+        what = data.draw(
+            st.sampled_from(["reply", "cancel", "clear", "commit", "stop", "settings"])
+        )
         match what:
             case "reply":
                 self.client_asks_for_a_reply(ReplyOptions())
@@ -533,6 +562,8 @@ class TurnMachine(RuleBasedStateMachine):
                 self.client_clears()
             case "commit":
                 self.client_commits(0)
+            case "stop":
+                self.client_stops_playing(data.draw(st.integers(0, 1)))
             case _:
                 self.client_changes_the_settings(data.draw(SETTINGS))
 
