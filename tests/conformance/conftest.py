@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conformance.driver import Caller, caller
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0
@@ -98,3 +99,10 @@ def embedded() -> Iterator[str]:
     """A server on the engines every installation has."""
     with server(**EMBEDDED) as url:
         yield url
+
+
+@pytest.fixture
+async def ivas(fakes: str) -> AsyncIterator[Caller]:
+    """A stock client, connected to a server on fakes."""
+    async with caller(fakes) as one:
+        yield one
