@@ -122,6 +122,7 @@ class Producer:
         except Exception as error:
             self._fail(error, "llm_failed", "The language model")
         for clause in splitter.finish():
+            self._marks.mark("first_clause")
             self._clauses.put_nowait(clause)
         self._clauses.put_nowait(None)
 
