@@ -58,8 +58,8 @@ class SessionLimits:
     """Of one reply, whatever the client allows."""
     lead_ms: float = 2_000
     """How far sound is sent ahead of real time."""
-    preroll_ms: int = 2_000
-    """Audio kept from before an onset: more than any onset and padding take."""
+    preroll_ms: int = 3_100
+    """Audio kept from before an onset: the longest padding (2 s) and onset (1 s)."""
 
 
 @dataclass(slots=True)
