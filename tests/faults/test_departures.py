@@ -13,7 +13,6 @@ from virtual_time import run
 from ivas import announcements as say
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, Fault
 
-
 SCRIPTS = ["spoken", "typed", "push-to-talk", "storm"]
 
 
@@ -35,7 +34,9 @@ def test_whenever_the_client_goes(gone_ms: int, script: str, hanging: str | None
     )
 
     async def main() -> None:
-        async with talk(engines, detection="none" if script == "push-to-talk" else "server_vad") as t:
+        async with talk(
+            engines, detection="none" if script == "push-to-talk" else "server_vad"
+        ) as t:
 
             async def use() -> None:
                 match script:

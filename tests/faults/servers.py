@@ -1,0 +1,83 @@
+"""A real server in this process, on a real socket, with the engines of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+
+from ivas.app import build
+from ivas.session import Engines
+from ivas.settings import Settings
+
+
+@asynccontextmanager
+async def serving(engines: Engines) -> AsyncIterator[str]:
+    """The URL of the WebSocket. The server runs on the loop of the test."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        build(Settings(), engines=engines),
+        log_config=None,
+        log_level=logging.CRITICAL,
+        ws_per_message_deflate=False,
+        ws_max_size=2**25,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(10):
+            kinds = (engines.vad, engines.asr, engines.llm, engines.tts)
+            while not (server.started and all(kind.status().ready for kind in kinds)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@asynccontextmanager
+async def client(url: str, **how: Any) -> AsyncIterator[ClientConnection]:
+    """Connected, and `session.created` read.
+
+    Reads on while nobody asks (`max_queue` None): otherwise leaving during a reply
+    waits until all sound before the closing frame has been taken.
+    """
+    how = {"compression": None, "max_size": None, "max_queue": None} | how
+    async with connect(url, **how) as websocket:
+        assert json.loads(await websocket.recv())["type"] == "session.created"
+        yield websocket
+
+
+async def say(websocket: ClientConnection, kind: str, **members: Any) -> None:
+    await websocket.send(json.dumps({"type": kind, **members}))
+
+
+async def send_audio(websocket: ClientConnection, pcm: bytes) -> None:
+    await say(websocket, "input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
+
+
+async def ask(websocket: ClientConnection, text: str) -> None:
+    """A typed turn."""
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    await say(websocket, "conversation.item.create", item=item)
+    await say(websocket, "response.create")
+
+
+async def until(websocket: ClientConnection, kind: str) -> dict[str, Any]:
+    """Read to the next event of this type."""
+    while True:
+        event: dict[str, Any] = json.loads(await websocket.recv())
+        if event["type"] == kind:
+            return event
