@@ -51,8 +51,10 @@ class Demo:
 
 def run(demo: Demo) -> None:
     """Run it. Raises IvasError with the one sentence why there was no answer."""
-    with suppress(asyncio.CancelledError):
+    try:
         asyncio.run(_run(demo))
+    except asyncio.CancelledError:
+        raise IvasError("The demo was ended before it was over; run it again.") from None
 
 
 async def _run(demo: Demo) -> None:

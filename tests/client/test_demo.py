@@ -159,11 +159,14 @@ async def test_ended_from_outside_it_leaves_no_server_behind(tmp_path: Path) -> 
         cwd=tmp_path,
         env=environment(**FAKES),
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     while b"Asking" not in await process.stdout.readline():
         pass
     (server,) = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
-    await process.communicate()
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err == b"ivas: The demo was ended before it was over; run it again.\n"
     assert not server.is_running()
