@@ -26,6 +26,7 @@ from .reply import ReplyLimits
 from .server.page import page_router
 from .server.realtime import RealtimeOptions, realtime_router
 from .server.status import status_router
+from .server.websocket import CuttingProtocol
 from .session import Engines, SessionLimits
 from .settings import Settings
 
@@ -252,6 +253,24 @@ def session_defaults(settings: Settings) -> SessionSettings:
 # --- the server --------------------------------------------------------------
 
 
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        host=settings.server.host,
+        port=settings.server.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws=CuttingProtocol,
+        # Twice what is accepted, so that too large an event is answered with an error.
+        ws_max_size=settings.server.max_message_mib * 2**21,
+        # Deflate would only undo the base64, for twenty times the cost of the JSON.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
 def serve(settings: Settings) -> None:
     """Run the server until it is stopped. Raises SettingsError if it cannot start."""
     if settings.tts.use_gpu and settings.tts.engine in CPU_VOICES:
@@ -266,20 +285,7 @@ def serve(settings: Settings) -> None:
     startup = Startup()
     app = build(settings, startup=startup)
     host, port = settings.server.host, settings.server.port
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        # Twice what is accepted, so that too large an event is answered with an error.
-        ws_max_size=settings.server.max_message_mib * 2**21,
-        # Deflate would only undo the base64, for twenty times the cost of the JSON.
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(app, settings))
 
     def say_ready() -> None:
         shown = f"[{host}]" if ":" in host else host

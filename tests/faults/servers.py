@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +13,12 @@ from typing import Any
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from ivas.app import build
+from ivas.app import build, uvicorn_config
 from ivas.session import Engines
 from ivas.settings import Settings
+
+PING_S = 20.0
+"""Between two pings, and for the answer; uvicorn's own default."""
 
 
 @asynccontextmanager
@@ -24,14 +26,9 @@ async def serving(engines: Engines) -> AsyncIterator[str]:
     """The URL of the WebSocket. The server runs on the loop of the test."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        build(Settings(), engines=engines),
-        log_config=None,
-        log_level=logging.CRITICAL,
-        ws_per_message_deflate=False,
-        ws_max_size=2**25,
-        timeout_graceful_shutdown=1,
-    )
+    settings = Settings()
+    config = uvicorn_config(build(settings, engines=engines), settings)
+    config.ws_ping_interval = config.ws_ping_timeout = PING_S
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
