@@ -282,6 +282,9 @@ class TurnMachine(RuleBasedStateMachine):
         if isinstance(event, PlaybackStopped):
             outside.end_tail(event.generation)
         silent_too_long = self.now - self.frame_came_at >= settings.silent_microphone_ms
+        # What is overdue ends before the frame at hand is looked at.
+        overdue = silent_too_long and isinstance(event, AudioFrame)
+        ended_at = self.sample - FRAME if overdue else self.sample
         actions = self.turn.handle(event, self.now)
         self.log.append((event, self.now, actions, inert))
         if isinstance(event, Configured):
@@ -301,9 +304,9 @@ class TurnMachine(RuleBasedStateMachine):
                 case AnnounceSilence():
                     if not silent_too_long:
                         self.check_silence(event, settings)
-                    self.segment = self.floor = self.sample
+                    self.segment = self.floor = ended_at
                 case DiscardUser() if before == "overlap":
-                    self.floor = self.sample
+                    self.floor = ended_at
                 case CommitUser(_, str()) if free and settings.create_response:
                     assert isinstance(actions[i + 1], OpenGate)
                 case _:
@@ -545,6 +548,7 @@ class TurnMachine(RuleBasedStateMachine):
     @rule(settings=SETTINGS)
     def client_changes_the_settings(self, settings: TurnSettings) -> None:
         self.longest = max(self.longest, settings.max_utterance_ms)
+        self.deliver(Tick())  # what is overdue is so under the old settings
         self.deliver(Configured(settings))
 
     @precondition(lambda self: self.turn.user == "overlap")
