@@ -6,6 +6,7 @@ Runs in a process forked by `ivas.engines.process_worker`, never in the server.
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ class _Decoding:
         pcm, self._beginning = bytes(self._beginning), None
         self._decoder.set_cmn(",".join(f"{value:.3f}" for value in self._mean(_loud(pcm))))
         self._decoder.start_utt()
-        self._decoder.process_raw(pcm)
+        if pcm:
+            self._decoder.process_raw(pcm)
 
     def _mean(self, pcm: bytes) -> list[float]:
         """An average speaker's cepstral mean at the level of `pcm`."""
@@ -111,5 +113,6 @@ def _answer_and_exit(decoding: _Decoding, connection: Connection, ticket: int) -
         connection.answer(ticket, decoding.end().encode())
     except BaseException:
         traceback.print_exc()
+        os.kill(os.getppid(), signal.SIGKILL)  # whoever asked sees a crash, not a silence
     finally:
         os._exit(0)
