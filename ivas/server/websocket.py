@@ -8,6 +8,8 @@ uvicorn 0.54). Here such a connection is cut.
 
 from __future__ import annotations
 
+from asyncio import TimerHandle
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 GOODBYE_S = 5.0
@@ -17,10 +19,17 @@ GOODBYE_S = 5.0
 class CuttingProtocol(WebSocketsSansIOProtocol):
     """See the module."""
 
+    _cut: TimerHandle | None = None
+
     async def run_asgi(self) -> None:
         await super().run_asgi()
-        # Does nothing to a connection that is closed by then.
-        self.loop.call_later(GOODBYE_S, self.transport.abort)
+        if not self.disconnected:
+            self._cut = self.loop.call_later(GOODBYE_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._cut is not None:
+            self._cut.cancel()
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
