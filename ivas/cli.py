@@ -83,7 +83,7 @@ def demo(
         str | None, typer.Option(metavar="URL", help="A running server to ask; else starts one.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Its API key; else the one in the settings.")
+        str | None, typer.Option(help="Its API key; on this machine, else the one in the settings.")
     ] = None,
     wav: Annotated[Path | None, typer.Option(metavar="FILE", help="Another question.")] = None,
     out: Annotated[
@@ -99,12 +99,19 @@ def demo(
     """Ask a spoken question, hear the answer, see where the time went."""
     from ivas.client.demo import Demo, run
 
-    if key is None:
+    if key is None and (url is None or _is_local(url)):
         from ivas.settings_sources import load
 
         secret = load().server.api_key
         key = None if secret is None else secret.get_secret_value()
     run(Demo(url=url, key=key, wav=wav, out=out, as_json=as_json, timeout_s=timeout))
+
+
+def _is_local(url: str) -> bool:
+    """Whether the key of this machine's server may go there."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 @app.command("config")

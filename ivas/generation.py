@@ -81,7 +81,6 @@ class Generation:
         self._silent = False
         self._production = Production()
         self._progressed_ms = float("-inf")
-        self.input_tokens = 0
 
     # --- the session's verbs -------------------------------------------------
 
@@ -93,8 +92,9 @@ class Generation:
 
     async def produce(self, producer: Producer) -> None:
         """Run the producer; when all was sent, `ReplySent` or `ReplyFailed` is posted."""
+        self._production = producer.result
         try:
-            self._production = await producer.run()
+            await producer.run()
         except Exception as error:
             log.exception("a reply failed unexpectedly", exc_info=error)
             message = "The reply failed unexpectedly; please try again."
@@ -126,7 +126,7 @@ class Generation:
             self._item.status = "completed" if whole else "incomplete"
         if not self._opened:
             return
-        usage = Usage(self.input_tokens, self._production.tokens)
+        usage = Usage(output_tokens=self._production.tokens)
         text = "".join(self._sent_text) if self._item is not None else None
         self._client.send(ReplyEnded(self.view, outcome, text, self._previous_id, usage))
 

@@ -17,6 +17,9 @@ from .announcements import (
 from .conversation.events import Failure
 from .conversation.history import History
 
+MAX_ITEMS = 2_000
+"""Items of one conversation to which a client may add: an hour of talk has a few hundred."""
+
 
 class ItemDesk:
     """Answers the item commands; wrong ones are refused and change nothing."""
@@ -26,6 +29,10 @@ class ItemDesk:
         self._client = client
 
     def add(self, command: AddItem) -> None:
+        if len(self._history) >= MAX_ITEMS:
+            message = f"A conversation holds at most {MAX_ITEMS} items; delete some first."
+            self._refuse("invalid_value", message, "item", command.event_id)
+            return
         try:
             previous_id = self._history.add(command.item, after=command.after)
         except ValueError:

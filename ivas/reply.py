@@ -84,7 +84,8 @@ class Producer:
         self._marks = marks
         self._on_progress = on_progress
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by max_tokens
-        self._result = Production()
+        self.result = Production()
+        """What has come of it so far."""
         self._sounded = False
         self._blank = True
 
@@ -97,11 +98,11 @@ class Producer:
             except Exception as error:
                 self._fail(error, "tts_failed", "The voice")
                 thinking.cancel()
-        if self._blank and self._result.failure is None:
-            self._result.failure = Failure(
+        if self._blank and self.result.failure is None:
+            self.result.failure = Failure(
                 "llm_empty", "The language model answered with nothing; please ask again."
             )
-        return self._result
+        return self.result
 
     def _fail(self, error: Exception, code: str, who: str) -> None:
         if isinstance(error, EngineError):
@@ -111,7 +112,7 @@ class Producer:
             failure = Failure(
                 code, f"{who} failed unexpectedly; please try again (the server's log has more)."
             )
-        self._result.failure = self._result.failure or failure
+        self.result.failure = self.result.failure or failure
 
     # --- tokens to clauses ---------------------------------------------------
 
@@ -127,7 +128,7 @@ class Producer:
         self._clauses.put_nowait(None)
 
     async def _read(self, splitter: ClauseSplitter) -> None:
-        limits, result = self._limits, self._result
+        limits, result = self._limits, self.result
         stream = self._llm.stream(self._messages, max_tokens=self._max_tokens)
         async with aclosing(stream):
             wait_s = limits.first_token_s

@@ -24,6 +24,7 @@ class Making:
     def __init__(self, generation: Generation, end: Production | Exception) -> None:
         self._generation = generation
         self._end = end
+        self.result = end if isinstance(end, Production) else Production()
 
     async def run(self) -> Production:
         playout, spoken = self._generation.playout, self._generation.spoken

@@ -99,11 +99,14 @@ _NO_REPLY = Failure(
 
 @dataclass(slots=True)
 class _Pending:
-    """A transcript that was asked for. `committed`: the message exists already."""
+    """A transcript that was asked for."""
 
     request: int
     deadline_ms: float
     committed: bool
+    """The message exists already."""
+    answered: bool
+    """It ends the user's turn, so a reply follows by itself (if such are wanted)."""
 
 
 @dataclass(slots=True)
@@ -265,6 +268,8 @@ class TurnController:
     def _announce(self) -> None:
         assert self._current is not None
         self.user = "speaking"
+        for pending in self._pending.values():
+            pending.answered = False  # the user goes on: the reply comes after these words
         self._do(AnnounceSpeech(self._current, self._start_sample))
 
     def _finish_speech(self, end_sample: int, now_ms: float) -> None:
@@ -335,7 +340,9 @@ class TurnController:
             self._lose_transcript(oldest, pending, _TOO_MANY_TRANSCRIPTS, now_ms)
         self._request += 1
         deadline_ms = now_ms + self.settings.transcript_ms
-        self._pending[utterance] = _Pending(self._request, deadline_ms, committed)
+        self._pending[utterance] = _Pending(
+            self._request, deadline_ms, committed, answered=not committed
+        )
         self._do(Transcribe(utterance, self._request))
 
     def _take_pending(self, utterance: int, request: int) -> _Pending | None:
@@ -352,15 +359,14 @@ class TurnController:
         text = event.text.strip()
         if pending.committed:
             self._do(SetTranscript(event.utterance, text))
-            self._words.append(text)
-            return
-        self._current, self.user = None, "idle"
-        if not text:
-            self._do(DiscardUser(event.utterance))
-            return
-        self._do(CommitUser(event.utterance, text))
+        else:
+            self._current, self.user = None, "idle"
+            if not text:
+                self._do(DiscardUser(event.utterance))
+                return
+            self._do(CommitUser(event.utterance, text))
         self._words.append(text)
-        if self.settings.create_response and self._reply is None:
+        if pending.answered and self.settings.create_response and self._reply is None:
             self._new_reply(ReplyOptions(), now_ms)
 
     def _on_transcription_failed(self, event: TranscriptionFailed, now_ms: float) -> None:
@@ -378,7 +384,7 @@ class TurnController:
         self._do(LoseTranscript(utterance, failure))
         if self._reply is not None and not self._reply.started:
             self._end_reply(failure)
-        elif not pending.committed and self.settings.create_response and self._reply is None:
+        elif pending.answered and self.settings.create_response and self._reply is None:
             self._new_reply(ReplyOptions(), now_ms)
             self._end_reply(failure)
 

@@ -547,6 +547,31 @@ def test_commit_by_hand_while_the_words_are_recognised() -> None:
     assert c.recognise("Hello") == [SetTranscript(1, "Hello")]
 
 
+def test_a_turn_that_ended_by_itself_is_answered_though_it_was_committed_by_hand_too() -> None:
+    c = Conversation()
+    c.speech(320)
+    c.silence(512)
+    c.commit()
+    assert c.recognise("Hello") == [
+        SetTranscript(1, "Hello"),
+        OpenGate(1, ReplyOptions()),
+        StartReply(1, "hello"),
+    ]
+
+
+def test_a_turn_that_ended_by_itself_and_lost_its_words_fails_its_reply() -> None:
+    c = Conversation()
+    c.speech(320)
+    c.silence(512)
+    c.commit()
+    failure = Failure("asr_failed", "No.")
+    assert c.send(TranscriptionFailed(1, 1, failure)) == [
+        LoseTranscript(1, failure),
+        OpenGate(1, ReplyOptions()),
+        FinishReply(1, failure),
+    ]
+
+
 def test_commit_by_hand_over_a_reply_interrupts_it() -> None:
     c = replying()
     start = c.sample

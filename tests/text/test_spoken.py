@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ivas.text.spoken import speakable
 
-PROSE = st.text(st.characters(categories=["L", "N"], include_characters=" .,!?\n")).filter(
+PROSE = st.text(st.characters(categories=["L", "Nd"], include_characters=" .,!?\n")).filter(
     lambda text: any(map(str.isalnum, text)) and "www." not in text
 )
 MARKED = st.lists(

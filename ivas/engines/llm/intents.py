@@ -53,7 +53,8 @@ _EXAMPLES: Mapping[Intent, str] = {
     "tomorrow": "what day is tomorrow; what is the date tomorrow; what day is it tomorrow",
     "greeting": "hello; hello there; hi; hi there; hey; hey there; good morning; "
     "good afternoon; good evening; good day; greetings; hello computer; hello assistant",
-    "how_are_you": "how are you; hello how are you; hi how are you; how are you today; how are you doing; how is it going; "
+    "how_are_you": "how are you; hello how are you; hi how are you; how are you today; "
+    "how are you doing; how is it going; "
     "how do you feel; are you well",
     "your_name": "what is your name; what are you called; do you have a name; your name; "
     "tell me your name; what should i call you",
