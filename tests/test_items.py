@@ -11,6 +11,7 @@ from virtual_time import virtual_time
 from ivas import announcements as say
 from ivas.conversation.history import Item, Part
 from ivas.engines.fake import FakeASR
+from ivas.items import MAX_ITEMS
 
 
 def typed(item_id: str, text: str = "hello") -> Item:
@@ -131,14 +132,18 @@ async def test_a_reconnecting_client_replays_its_items() -> None:
 
 
 @virtual_time
-async def test_ten_thousand_items_are_no_burden() -> None:
+async def test_many_items_are_no_burden_and_too_many_are_refused() -> None:
     llm = NotingLLM()
     async with talk(fakes(llm=llm)) as t:
-        for number in range(10_000):
+        for number in range(2 * MAX_ITEMS):
             await t.session.submit(say.AddItem(typed(str(number))))
             if number % 2:
                 await t.session.submit(say.DeleteItem(str(number)))
+        await t.session.submit(say.AddItem(typed("one more"), event_id="e"))
+        refused = await t.client.next(say.Refused)
+        assert (refused.failure.code, refused.param) == ("invalid_value", "item")
+        assert str(MAX_ITEMS) in refused.failure.message
         await t.create_reply()
         await t.client.next(say.ReplyStarted)
         await asyncio.sleep(0)
-    assert llm.prompts[0][0].text.count("hello") == 5_000
+    assert llm.prompts[0][0].text.count("hello") == MAX_ITEMS
