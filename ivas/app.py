@@ -288,7 +288,8 @@ def serve(settings: Settings) -> None:
     server = uvicorn.Server(uvicorn_config(app, settings))
 
     def say_ready() -> None:
-        shown = f"[{host}]" if ":" in host else host
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "everywhere" is no address
+        shown = f"[{here}]" if ":" in here else here
         print(f"IVAS is ready: open http://{shown}:{port}/ and talk. Ctrl-C ends it.", flush=True)
 
     def stop() -> None:
