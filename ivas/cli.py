@@ -98,20 +98,14 @@ def demo(
 ) -> None:
     """Ask a spoken question, hear the answer, see where the time went."""
     from ivas.client.demo import Demo, run
+    from ivas.client.wire import on_this_machine
 
-    if key is None and (url is None or _is_local(url)):
+    if key is None and (url is None or on_this_machine(url)):
         from ivas.settings_sources import load
 
         secret = load().server.api_key
         key = None if secret is None else secret.get_secret_value()
     run(Demo(url=url, key=key, wav=wav, out=out, as_json=as_json, timeout_s=timeout))
-
-
-def _is_local(url: str) -> bool:
-    """Whether the key of this machine's server may go there."""
-    from urllib.parse import urlsplit
-
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 @app.command("config")

@@ -22,6 +22,7 @@ from ivas.client.demo import QUESTION
 from ivas.client.exchange import Exchange
 from ivas.client.microphone import Question, read_question
 from ivas.client.repeat import exchanges
+from ivas.client.wire import on_this_machine
 from ivas.errors import IvasError
 from ivas.latency import percentile
 from ivas.settings_sources import load
@@ -94,7 +95,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", default="ws://127.0.0.1:8000", help="default: %(default)s")
-    parser.add_argument("--key", help="the server's API key; default: that of the settings")
+    parser.add_argument("--key", help="its API key; on this machine, else the one in the settings")
     parser.add_argument(
         "--turns", type=at_least_1, default=20, help="of each session; default: %(default)s"
     )
@@ -108,8 +109,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     try:
-        secret = load().server.api_key
-        key = options.key or (None if secret is None else secret.get_secret_value())
+        key = options.key
+        if key is None and on_this_machine(options.url):
+            secret = load().server.api_key
+            key = None if secret is None else secret.get_secret_value()
         turns, failures = asyncio.run(measure(options, key, read_question(options.wav)))
     except IvasError as error:
         say(str(error))

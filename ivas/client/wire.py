@@ -63,15 +63,31 @@ def realtime_url(address: str, *, model: str = MODEL) -> str:
     A path other than / and /v1 is kept, and so is a `model` in the query.
     Raises WireError if it cannot be a server's address.
     """
-    parts = urlsplit(address if "://" in address else f"ws://{address}")
+    refusal = WireError(f"{address} is no address of a server; give one like ws://127.0.0.1:8000.")
+    try:
+        parts = urlsplit(address if "://" in address else f"ws://{address}")
+    except ValueError:  # brackets that close nothing
+        raise refusal from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss") or not parts.hostname:
-        raise WireError(f"{address} is no address of a server; give one like ws://127.0.0.1:8000.")
+        raise refusal
     path = parts.path.rstrip("/")
     if path in ("", "/v1"):
         path = "/v1/realtime"
     query = dict(parse_qsl(parts.query))
     return urlunsplit((scheme, parts.netloc, path, urlencode({"model": model} | query), ""))
+
+
+def on_this_machine(address: str) -> bool:
+    """Whether a server's address, in any form `realtime_url` takes, is loopback.
+
+    Only there may the key of this machine's own server go unasked.
+    """
+    host = urlsplit(realtime_url(address)).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Connection:
@@ -180,7 +196,7 @@ async def connect(
                 write_limit=_WRITE_AHEAD_BYTES,
                 open_timeout=None,
                 close_timeout=1,
-                proxy=None if _is_loopback(url) else True,
+                proxy=None if on_this_machine(address) else True,
             )
     except Exception as error:
         raise WireError(_refused(url, error, timeout_s)) from error
@@ -209,14 +225,6 @@ def error_message(event: Event) -> str:
     error = event.body.get("error")
     message = error.get("message") if isinstance(error, dict) else None
     return str(message or "it sent an error without saying which.")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refused(url: str, error: Exception, timeout_s: float) -> str:

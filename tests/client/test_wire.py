@@ -10,7 +10,14 @@ import pytest
 from virtual_time import virtual_time
 from websockets.asyncio.server import ServerConnection
 
-from ivas.client.wire import FRAME_BYTES, Connection, WireError, connect, realtime_url
+from ivas.client.wire import (
+    FRAME_BYTES,
+    Connection,
+    WireError,
+    connect,
+    on_this_machine,
+    realtime_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,23 @@ def test_an_address_becomes_a_realtime_url(address: str, url: str) -> None:
     assert realtime_url(address) == url
 
 
-@pytest.mark.parametrize("address", ["", "ftp://host", "ws://", "http:///v1"])
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("127.0.0.1:8000", True),
+        ("localhost", True),
+        ("http://LOCALHOST:1/v1", True),
+        ("wss://[::1]:80", True),
+        ("192.168.0.2:8000", False),
+        ("ws://localhost.example.com", False),
+        ("ws://127.0.0.1@example.com", False),
+    ],
+)
+def test_whether_an_address_is_on_this_machine(address: str, here: bool) -> None:
+    assert on_this_machine(address) is here
+
+
+@pytest.mark.parametrize("address", ["", "ftp://host", "ws://", "http:///v1", "ws://[::1"])
 def test_what_is_no_address_is_refused_in_one_sentence(address: str) -> None:
     with pytest.raises(WireError, match="is no address of a server; give one like ws://"):
         realtime_url(address)
