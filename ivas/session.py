@@ -26,13 +26,16 @@ from .generation import Generation
 from .inbox import Inbox
 from .items import ItemDesk
 from .latency import Marks
-from .listening import Ears
+from .listening import SLICE_BYTES, Ears
 from .reply import Producer, ReplyLimits, Speech
 
 log = logging.getLogger(__name__)
 
 FRAMES_AT_ONCE = 8
 """VAD frames worked off before other sessions get their turn: about a millisecond."""
+AT_ONCE_BYTES = 4 * FRAMES_AT_ONCE * SLICE_BYTES
+"""Audio in one place of the inbox, at most: a second. So its bound is one of memory too,
+however much a client puts into an event."""
 DUCKED_GAIN = 0.25
 """-12 dB: clearly lower, still there."""
 
@@ -119,7 +122,11 @@ class Session:
 
     async def submit(self, command: say.Command) -> None:
         """Hand in what the client asks; waits while the session is busy."""
-        await self._inbox.submit(command)
+        if not isinstance(command, say.AppendAudio):
+            await self._inbox.submit(command)
+            return
+        for at in range(0, len(command.pcm), AT_ONCE_BYTES):
+            await self._inbox.submit(say.AppendAudio(command.pcm[at : at + AT_ONCE_BYTES]))
 
     # --- in ------------------------------------------------------------------
 

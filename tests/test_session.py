@@ -101,6 +101,20 @@ async def test_without_create_response_the_client_asks_for_the_reply() -> None:
 
 
 @virtual_time
+async def test_more_audio_than_the_inbox_holds_waits_and_is_heard_whole() -> None:
+    async with talk(detection="none") as t:
+        much = say.AppendAudio(VOICE * (120_000 // PIECE_MS))
+        sending = asyncio.create_task(t.session.submit(much))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        await sending
+        await t.session.submit(say.CommitAudio())
+        assert (await t.client.next(say.TranscriptCompleted)).audio_seconds == pytest.approx(
+            120, abs=0.01
+        )
+
+
+@virtual_time
 async def test_push_to_talk() -> None:
     async with talk(detection="none") as t:
         await t.speak(400)
