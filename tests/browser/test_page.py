@@ -13,13 +13,13 @@ Open = Callable[..., Visit]
 
 
 def test_a_spoken_question_is_answered_aloud(server: Server, visit: Open) -> None:
-    opened = visit(server, hears="what_is_seven_times_six_rms")
+    opened = visit(server, hears="what_time_is_it_rms")
     opened.wait_state("ready")
     opened.page.click("#talk")
     opened.wait_state("listening")
     opened.wait_state("hearing")
-    opened.wait_caption("user", "seven times six")  # "what" may sound like "one" to it
-    opened.wait_caption("assistant", r"\b(42|forty.?two)\b")
+    opened.wait_caption("user", "time is it")  # the browser's filters may change a "what"
+    opened.wait_caption("assistant", r"it is \d")
     opened.wait_audible(500)
     opened.wait_state("listening")
     assert opened.page.get_attribute("body", "data-underruns") == "0"

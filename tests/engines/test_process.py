@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from worker_processes import templates
 
 from ivas.engines.process import Workers
 from ivas.errors import EngineError, EngineUnavailable
@@ -33,7 +34,7 @@ async def workers(no_leaks):
 
 
 def template() -> psutil.Process:
-    (process,) = psutil.Process().children()
+    (process,) = templates()
     return process
 
 
@@ -169,7 +170,7 @@ async def test_a_hung_template_does_not_keep_the_server_from_stopping(workers, m
     monkeypatch.setattr("ivas.engines.process.STOP_TIMEOUT_S", 0.05)
     os.kill(template().pid, signal.SIGSTOP)
     await workers.aclose()
-    assert psutil.Process().children() == []
+    assert templates() == []
 
 
 async def test_ctrl_c_and_terminate_are_left_to_the_server(workers):

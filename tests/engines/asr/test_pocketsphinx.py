@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import psutil
 import pytest
+from worker_processes import templates
 
 from ivas.engines.asr import pocketsphinx
 from ivas.engines.asr.pocketsphinx import PocketsphinxASR, plain_words
@@ -27,7 +28,7 @@ async def asr(no_leaks):
 
 
 def template() -> psutil.Process:
-    (process,) = psutil.Process().children()
+    (process,) = templates()
     return process
 
 
