@@ -335,19 +335,21 @@ class Session:
         for old, generation in list(self._generations.items()):
             if generation.ended and generation.playout.audible_until_ms <= now_ms:
                 del self._generations[old]
+        given = options.instructions
+        limit = options.max_tokens or settings.max_tokens
         view = say.ReplyView(
             id=_new_id("resp"),
             item_id=_new_id("item"),
             generation=number,
             modality=options.modality or settings.modality,
             voice=options.voice or settings.voice,
-            max_tokens=options.max_tokens or settings.max_tokens,
+            max_tokens=None if limit == "inf" else limit,
             metadata=options.metadata,
         )
         before = [g.playout.audible_until_ms for g in self._generations.values()]
         generation = self._generations[number] = Generation(
             view,
-            instructions=options.instructions or settings.instructions,
+            instructions=settings.instructions if given is None else given,
             client=self._client,
             history=self._history,
             marks=self._marks,

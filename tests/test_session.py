@@ -165,6 +165,20 @@ async def test_text_only_writes_as_fast_as_the_model_does() -> None:
 
 
 @virtual_time
+async def test_one_reply_may_be_free_of_what_binds_the_others() -> None:
+    llm = NotingLLM(reply=SHORT)
+    async with talk(fakes(llm=llm), instructions="Be brief.", max_tokens=3) as t:
+        await t.ask("Hello.")
+        bound = await t.client.next(say.ReplyEnded)
+        await t.rest(4000)
+        await t.create_reply(instructions="", max_tokens="inf")
+        free = await t.client.next(say.ReplyEnded, 2)
+    assert (bound.outcome, bound.text) == ("max_output_tokens", "It is almost")
+    assert (free.outcome, free.text, free.reply.max_tokens) == ("completed", SHORT, None)
+    assert [prompt[0].role for prompt in llm.prompts] == ["system", "user"]
+
+
+@virtual_time
 async def test_one_reply_may_differ_from_the_session() -> None:
     llm = NotingLLM(reply=SHORT)
     async with talk(fakes(llm=llm), instructions="Be brief.", voice="fake-low") as t:

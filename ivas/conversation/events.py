@@ -35,7 +35,7 @@ class ReplyOptions:
     modality: Modality | None = None
     instructions: str | None = None
     voice: str | None = None
-    max_tokens: int | None = None
+    max_tokens: int | Literal["inf"] | None = None
     metadata: dict[str, str] | None = field(default=None, hash=False)
 
 

@@ -197,12 +197,11 @@ def _reply_options(given: object) -> ReplyOptions:
     except ValidationError as error:
         refuse_invalid(error, "response", given)
     voice = response.audio.output.voice if response.audio and response.audio.output else None
-    limit = response.max_output_tokens
     return ReplyOptions(
         modality=response.output_modalities[0] if response.output_modalities else None,
         instructions=response.instructions,
         voice=voice,
-        max_tokens=None if limit == "inf" else limit,
+        max_tokens=response.max_output_tokens,
         metadata=response.metadata,
     )
 

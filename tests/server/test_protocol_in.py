@@ -96,7 +96,7 @@ def test_an_update_is_in_the_config_at_once_and_its_echo_in_the_command() -> Non
         ({"type": "response.create"}, say.CreateReply(ReplyOptions(), "e1")),
         (
             {"type": "response.create", "response": {"max_output_tokens": "inf", "tools": []}},
-            say.CreateReply(ReplyOptions(), "e1"),
+            say.CreateReply(ReplyOptions(max_tokens="inf"), "e1"),
         ),
         (
             {
