@@ -65,7 +65,7 @@ class PocketsphinxASR:
             return PocketsphinxUtterance(
                 EngineError(
                     f"pocketsphinx cannot transcribe {language!r} because it only knows English; "
-                    "set IVAS_ASR__ENGINE=whisper for other languages.",
+                    "speak English, or let IVAS_ASR__ENGINE name an engine that knows more.",
                     code="unsupported_language",
                 )
             )

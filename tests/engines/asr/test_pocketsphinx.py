@@ -90,7 +90,7 @@ async def test_english_of_any_region_is_heard(asr, clip, language):
 async def test_another_language_is_refused_with_the_fix(asr, clip, language):
     utterance = asr.open(language=language)
     utterance.push(clip(SAID))
-    with pytest.raises(EngineError, match="only knows English; set IVAS_ASR__ENGINE=whisper"):
+    with pytest.raises(EngineError, match="only knows English; speak English"):
         await utterance.transcript()
     utterance.close()
 
