@@ -1,4 +1,7 @@
-"""Is it alive, is it ready, what does it serve: /health, /ready, /v1/models."""
+"""Is it alive, is it ready, what does it serve: /health, /ready, /v1/models.
+
+The rest of the OpenAI REST API is refused in its own envelope, which its clients show.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,15 @@ def status_router(
             return refusal(request) or JSONResponse(card)
         message = f"The model '{name}' does not exist; this server serves '{model}'."
         envelope = openai_error(message, code="model_not_found")
+        return refusal(request) or JSONResponse(envelope, status_code=404)
+
+    @router.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    async def not_served(request: Request, path: str) -> JSONResponse:
+        message = (
+            f"{request.method} /v1/{path} is not served by this version; it has "
+            "GET /v1/models and the WebSocket /v1/realtime."
+        )
+        envelope = openai_error(message, code="not_found")
         return refusal(request) or JSONResponse(envelope, status_code=404)
 
     return router

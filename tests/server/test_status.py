@@ -59,8 +59,20 @@ async def test_models() -> None:
         assert "'ivas'" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/ivas", "/v1/models/gpt-9"])
-async def test_models_are_for_who_has_the_key(path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/audio/speech"), ("GET", "/v1/audio/voices"), ("DELETE", "/v1/models/ivas")],
+)
+async def test_the_rest_of_the_api_is_refused_by_name(method: str, path: str) -> None:
+    async with client({}) as http:
+        answer = await http.request(method, path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
+    assert answer.json()["error"]["message"].startswith(f"{method} {path} is not served")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/ivas", "/v1/models/gpt-9", "/v1/audio"])
+async def test_the_api_is_for_who_has_the_key(path: str) -> None:
     async with client({}, key="sk-1") as http:
         for headers in ({}, {"Authorization": "Bearer sk-2"}):
             answer = await http.get(path, headers=headers)
