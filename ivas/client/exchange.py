@@ -196,15 +196,16 @@ async def ask(
 ) -> Exchange:
     """Speak the question and take in the answer until it is complete.
 
-    `timeout_s` runs from the end of the speech to each first sign of progress and is
-    renewed by it. Raises IvasError naming what failed or was awaited in vain.
+    `timeout_s` runs from the end of the speech and is renewed by every sign of progress,
+    so that a reply may be of any length. Raises IvasError naming what failed or was
+    awaited in vain.
     """
     speech_end = microphone.position + question.speech_end_sample
     exchange = Exchange(microphone.captured_s(speech_end))
     microphone.say(question.pcm)
     deadline_s = exchange.speech_end_s + timeout_s
     while not exchange.over:
-        awaited = exchange.awaited()
+        awaited, sound = exchange.awaited(), len(exchange.pcm)
         try:
             async with asyncio.timeout_at(deadline_s):
                 exchange.feed(await connection.receive())
@@ -214,7 +215,7 @@ async def ask(
                 "see the server's log."
             ) from None
         on_change(exchange)
-        if exchange.awaited() != awaited:
+        if exchange.awaited() != awaited or len(exchange.pcm) > sound:
             wait_s = LATE_TRANSCRIPT_S if exchange.answered else timeout_s
             now_s = asyncio.get_running_loop().time()
             deadline_s = max(now_s, exchange.speech_end_s) + wait_s

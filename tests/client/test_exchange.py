@@ -192,6 +192,13 @@ async def test_ask_returns_the_whole_answer() -> None:
     assert len(seen) == len(TURN)
 
 
+@virtual_time
+async def test_a_reply_may_last_longer_than_any_wait() -> None:
+    pieces = [sound(11.0 + second, TONE) for second in range(20)]
+    exchange = await asked([*TURN[:5], *pieces, done(31.0)])
+    assert len(exchange.pcm) == 20 * len(TONE) * 2
+
+
 @pytest.mark.parametrize(
     ("events", "awaited", "until_s"),
     [
