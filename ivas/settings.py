@@ -13,7 +13,15 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
@@ -60,6 +68,14 @@ def _lowered(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _fit_for_a_header(key: SecretStr) -> SecretStr:
+    shown = key.get_secret_value()
+    if not shown or not all("!" <= char <= "~" for char in shown):
+        raise ValueError("no client could show this key")
+    return key
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
 LanguageCode = Annotated[str, Field(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -78,7 +94,7 @@ class ServerSettings(Group):
         description="Address to listen on; any other than this machine's own needs an api_key.",
     )
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
-    api_key: SecretStr | None = Field(
+    api_key: ApiKey | None = Field(
         None, description="Key every client must show; unset lets everybody on this machine in."
     )
     max_message_mib: int = Field(
@@ -254,7 +270,7 @@ def _setting(path: str, field: FieldInfo) -> Setting:
         default=field.default,
         description=field.description or "",
         accepts=_accepts(field),
-        secret=SecretStr in (field.annotation, *get_args(field.annotation)),
+        secret=ApiKey in get_args(field.annotation),
         adapter=TypeAdapter(alone),
     )
 
@@ -273,6 +289,8 @@ def _accepts(field: FieldInfo) -> str:
         low = next(m.ge for m in field.metadata if isinstance(m, Ge))
         high = next(m.le for m in field.metadata if isinstance(m, Le))
         return f"a {'whole ' if kind is int else ''}number from {low} to {high}"
+    if kind == ApiKey:
+        return "printable ASCII characters without spaces"
     if kind == LanguageCode:
         return "a language code such as en or pt-BR"
     longest = next((m.max_length for m in field.metadata if isinstance(m, MaxLen)), None)

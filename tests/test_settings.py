@@ -299,6 +299,14 @@ def test_production_guesses_nothing(config: Path) -> None:
     assert load(config, {**environ, **NAMED}).env == "production"
 
 
+@pytest.mark.parametrize("key", ["", " hunter2", "hunter 2", "hünter2"])
+def test_a_key_that_opens_to_all_or_to_nobody_is_refused(config: Path, key: str) -> None:
+    config.write_text(f'server = {{"host": "0.0.0.0", "api_key": {key!r}}}')
+    text = sentence(config)
+    assert "it takes printable ASCII characters without spaces" in text
+    assert key.strip() == "" or key not in text
+
+
 def test_a_secret_is_never_echoed(config: Path) -> None:
     config.write_text('server = {"api_key": ["hunter2"]}')
     assert "hunter2" not in sentence(config)
