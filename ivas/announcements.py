@@ -326,8 +326,11 @@ class Client(Protocol):
     def send(self, announcement: Announcement) -> None:
         """Queue one announcement; order is kept. Never blocks, never raises."""
 
-    def purge(self, generation: int) -> None:
-        """Forget queued sound of this generation: it was flushed."""
+    def purge(self, generation: int) -> float:
+        """Forget queued sound of this generation: it was flushed.
+
+        Returns how many milliseconds of it had not even left.
+        """
 
     @property
     def congested(self) -> bool:

@@ -187,7 +187,10 @@ def build(
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             for engine in by_kind(serving).values():
-                await engine.aclose()
+                try:
+                    await engine.aclose()
+                except Exception:  # the others are to be closed all the same
+                    log.exception("engine %s could not be closed", engine.name)
 
     def unready() -> str | None:
         return "The engines are still loading; try again in a moment." if state.loading else None

@@ -95,8 +95,8 @@ class Generation:
         self._production = producer.result
         try:
             await producer.run()
-        except Exception as error:
-            log.exception("a reply failed unexpectedly", exc_info=error)
+        except Exception:
+            log.exception("a reply failed unexpectedly")
             message = "The reply failed unexpectedly; please try again."
             self._production = Production(failure=Failure("server_error", message))
         self.playout.finish()
@@ -105,9 +105,10 @@ class Generation:
         """Silence it: what was heard stays, what is queued anywhere goes."""
         if self._silent:
             return
+        sent_ms = self.playout.sent_ms
         heard_ms = self.silence()
-        self._cut(heard_ms)
-        self._client.purge(self.view.generation)
+        unsent_ms = self._client.purge(self.view.generation)
+        self._cut(min(heard_ms, sent_ms - unsent_ms))
 
     def silence(self) -> float:
         """Its speaker has stopped; returns the milliseconds heard by our clock."""

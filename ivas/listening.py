@@ -54,8 +54,8 @@ class _Open:
     def close(self) -> None:
         try:
             self.utterance.close()
-        except Exception as error:
-            log.exception("the speech recogniser could not close an utterance", exc_info=error)
+        except Exception:
+            log.exception("the speech recogniser could not close an utterance")
 
 
 class Ears:
@@ -149,11 +149,11 @@ class Ears:
             probability = self._detector.probability(frame)
             if not 0.0 <= probability <= 1.0:  # NaN would pass for speech further on
                 raise ValueError(f"{probability} is no probability")
-        except Exception as error:
+        except Exception:
             self._detector = None
             if self.position >= self._tell_deaf_at:
                 self._tell_deaf_at = self.position + DEAF_EVERY_SAMPLES
-                log.exception("the voice activity detector failed", exc_info=error)
+                log.exception("the voice activity detector failed")
                 self._on_deaf(_DEAF)
             return 0.0
         return probability

@@ -67,7 +67,7 @@ class Producer:
         llm: LLM,
         speech: Speech | None,
         messages: Sequence[Message],
-        max_tokens: int | None,
+        max_tokens: int,
         playout: Playout,
         spoken: SpokenText,
         limits: ReplyLimits,
@@ -146,7 +146,7 @@ class Producer:
                 for clause in splitter.push(text):
                     self._marks.mark("first_clause")
                     self._clauses.put_nowait(clause)
-                if self._max_tokens is not None and result.tokens >= self._max_tokens:
+                if result.tokens >= self._max_tokens:
                     result.outcome = "max_output_tokens"
                     return
 

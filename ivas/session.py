@@ -136,9 +136,9 @@ class Session:
                 await self._hear(item.pcm)
             else:
                 self._obey(item)
-        except Exception as error:
+        except Exception:
             # A fault of ours must not end somebody's conversation.
-            log.exception("a session could not handle %s", type(item).__name__, exc_info=error)
+            log.exception("a session could not handle %s", type(item).__name__)
             message = "The server failed at this event; the session goes on, please try again."
             self._client.send(say.Refused(ev.Failure("server_error", message), kind="server_error"))
         self._schedule_tick()
@@ -333,7 +333,8 @@ class Session:
     def _new_generation(self, number: int, options: ev.ReplyOptions) -> Generation:
         settings, now_ms = self._settings, self._now_ms()
         for old, generation in list(self._generations.items()):
-            if generation.ended and generation.playout.audible_until_ms <= now_ms:
+            # A second later than needed: the controller's own clock was read before this one.
+            if generation.ended and generation.playout.audible_until_ms <= now_ms - 1_000:
                 del self._generations[old]
         given = options.instructions
         limit = options.max_tokens or settings.max_tokens

@@ -216,7 +216,9 @@ class Settings(Group):
         "development",
         description="What this machine is for; production guesses nothing: name every engine.",
     )
-    offline: bool = Field(False, description="Never fetch anything from the network.")
+    offline: bool = Field(
+        False, description="Never fetch anything from the network; this version never does."
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)
     ] = Field("info", description="The least serious messages that are still logged.")

@@ -49,14 +49,17 @@ class MemoryClient:
         self.congested = False
         self._now_ms = now_ms
         self._news = asyncio.Event()
+        self.unsent_ms = 0.0
+        """What a purge finds still waiting here."""
 
     def send(self, announcement: Announcement) -> None:
         # Items change after they were announced; what was told does not.
         self.told.append((round(self._now_ms(), 3), deepcopy(announcement)))
         self._news.set()
 
-    def purge(self, generation: int) -> None:
+    def purge(self, generation: int) -> float:
         self.purged.append((round(self._now_ms(), 3), generation))
+        return self.unsent_ms
 
     def all(self, kind: type[A]) -> list[A]:
         """Everything of one kind, in order."""

@@ -79,7 +79,7 @@ async def produce(
     llm: FakeLLM,
     tts: FakeTTS | None = None,
     *,
-    max_tokens: int | None = None,
+    max_tokens: int = 1024,
     outlet: Outlet | None = None,
 ) -> tuple[Production, Outlet, SpokenText]:
     loop = asyncio.get_running_loop()

@@ -232,6 +232,20 @@ async def test_turning_detection_off_while_the_user_speaks_forgets_the_utterance
 
 
 @virtual_time
+async def test_sound_that_never_left_for_a_slow_client_was_not_heard() -> None:
+    llm = NotingLLM()
+    async with talk(fakes(llm=llm)) as t:
+        await t.turn()
+        await t.client.next(say.AudioSpoken)
+        await asyncio.sleep(1.5)
+        t.client.unsent_ms = 60_000
+        await t.turn()
+        await t.client.next(say.ReplyStarted, 2)
+        await t.rest(200)
+    assert [message.role for message in llm.prompts[1]] == ["user"]
+
+
+@virtual_time
 async def test_a_barge_in_silences_at_once_and_history_keeps_what_was_heard() -> None:
     llm = NotingLLM()
     async with talk(fakes(llm=llm)) as t:

@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ivas.engines import Message
+from ivas.engines import INAUDIBLE, Message
 
 ItemRole = Literal["system", "user", "assistant"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 PartKind = Literal["input_text", "input_audio", "output_text", "output_audio"]
 
-INAUDIBLE = "(inaudible)"
-"""Stands in the prompt for words the recogniser could not make out."""
 CUT = "…"
 """Ends an assistant message in the prompt that the user did not hear to its end."""
 WIRE_MS = 1.0
@@ -141,10 +139,6 @@ class History:
 
     def get(self, item_id: str) -> Item | None:
         return self._items.get(item_id)
-
-    @property
-    def last_id(self) -> str | None:
-        return self._order[-1] if self._order else None
 
     def add(self, item: Item, *, after: str | None = None) -> str | None:
         """Put `item` behind the item `after` ("root" = in front, None = at the end).

@@ -132,6 +132,7 @@ class TurnController:
         self._start_sample = 0  # where it begins
         self._position = 0  # end of the newest frame
         self._collected_from = 0  # push-to-talk: start of the uncommitted audio
+        self._collected_until = 0  # and end of what was committed
         self._frame_deadline_ms = 0.0  # the microphone must send again before this
         self._pending: dict[int, _Pending] = {}
         self._reply: _Reply | None = None
@@ -226,8 +227,9 @@ class TurnController:
         if self._current is not None and collected > self.settings.max_collect_ms:
             self._drop_user()  # overload policy: the oldest audio goes
         if self._current is None:
-            self._open_utterance(start_sample)
-            self._collected_from = start_sample
+            # What the last commit took of an unfinished frame is not taken again.
+            self._collected_from = max(start_sample, self._collected_until)
+            self._open_utterance(self._collected_from)
 
     def _on_onset(self, start_sample: int) -> None:
         if self.user == "ending" and not self._full():
@@ -290,6 +292,7 @@ class TurnController:
         if utterance is None:
             self._refuse_empty_commit(event)
             return
+        self._collected_until = event.end_sample
         if self.user == "speaking":
             self._do(AnnounceSilence(utterance, event.end_sample))
         self._do(CommitUser(utterance, None))

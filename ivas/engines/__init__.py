@@ -32,6 +32,10 @@ Priority = Literal["first", "later"]
 """`first`: the clause somebody is waiting for in silence. `later`: any other."""
 
 
+INAUDIBLE = "(inaudible)"
+"""Stands in a prompt for words that could not be made out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """Whether an engine can serve now; `reason` is one sentence when it cannot."""

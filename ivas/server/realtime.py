@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
 
 from fastapi import APIRouter, WebSocket
@@ -21,6 +22,7 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from ivas import announcements as say
+from ivas.playout import BYTES_PER_MS
 from ivas.session import Engines, Session, SessionLimits
 
 from .protocol_in import decode
@@ -54,34 +56,44 @@ class RealtimeOptions:
     """One sentence while an engine cannot serve yet, else None."""
 
 
+class _Frame(NamedTuple):
+    """One frame to be written; if it holds sound, of which generation and how much."""
+
+    text: str
+    generation: int
+    sound_ms: float
+
+
 class Connection:
     """The client side of a session: an ordered queue into one socket."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._queue: deque[tuple[int, str]] = deque()  # generation of sound or 0, frame
+        self._queue: deque[_Frame] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self.overflowed = asyncio.Event()
 
     def send(self, announcement: say.Announcement) -> None:
-        generation = 0
+        generation, sound_ms = 0, 0.0
         if isinstance(announcement, say.AudioSpoken):
             generation = announcement.reply.generation
-        for frame in self._encoder.encode(announcement):
-            self.queue(frame, generation)
+            sound_ms = len(announcement.pcm) / BYTES_PER_MS
+        for text in self._encoder.encode(announcement):
+            self.queue(text, generation, sound_ms)
 
-    def queue(self, frame: str, generation: int = 0) -> None:
-        self._queue.append((generation, frame))
-        self._bytes += len(frame)
+    def queue(self, text: str, generation: int = 0, sound_ms: float = 0.0) -> None:
+        self._queue.append(_Frame(text, generation, sound_ms))
+        self._bytes += len(text)
         if self._bytes > OVERFLOW_BYTES:
             self.overflowed.set()
         self._filled.set()
 
-    def purge(self, generation: int) -> None:
-        kept = [entry for entry in self._queue if entry[0] != generation]
-        self._queue = deque(kept)
-        self._bytes = sum(len(frame) for _, frame in kept)
+    def purge(self, generation: int) -> float:
+        unsent_ms = sum(frame.sound_ms for frame in self._queue if frame.generation == generation)
+        self._queue = deque(frame for frame in self._queue if frame.generation != generation)
+        self._bytes = sum(len(frame.text) for frame in self._queue)
+        return unsent_ms
 
     @property
     def congested(self) -> bool:
@@ -91,9 +103,9 @@ class Connection:
         """Empty the queue into the socket until cancelled or the client is gone."""
         while True:
             while self._queue:
-                _, frame = self._queue.popleft()
-                self._bytes -= len(frame)
-                await websocket.send_text(frame)
+                text = self._queue.popleft().text
+                self._bytes -= len(text)
+                await websocket.send_text(text)
             self._filled.clear()
             await self._filled.wait()
 

@@ -476,6 +476,14 @@ def test_push_to_talk_reply_waits_for_every_transcript() -> None:
     ]
 
 
+def test_push_to_talk_takes_no_sample_twice() -> None:
+    c = Conversation(detection="none")
+    c.speech(320)
+    within_the_next_frame = c.sample + 100
+    c.send(CommitRequested(within_the_next_frame))
+    assert c.speech(320) == [Listen(2, within_the_next_frame)]
+
+
 def test_push_to_talk_commit_of_nothing_is_refused() -> None:
     c = Conversation(detection="none")
     assert refused(c.commit()) == "input_audio_buffer_commit_empty"

@@ -267,7 +267,7 @@ async def test_a_purge_takes_the_sound_of_one_reply_and_nothing_else() -> None:
     connection.send(AudioCleared())
     connection.send(AudioSpoken(other, bytes(4800)))
     connection.send(AudioSpoken(VIEW, bytes(4800)))
-    connection.purge(1)
+    assert connection.purge(1) == 200  # milliseconds
     reader: Any = Reader(stop_at=2)
     writing = asyncio.create_task(connection.write_to(reader))
     await reader.done.wait()

@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from ivas.engines import LLM, Message, Status, Token, Tool, ToolCall
+from ivas.engines import INAUDIBLE, LLM, Message, Status, Token, Tool, ToolCall
 from ivas.engines.llm import phrases
 from ivas.engines.llm.arithmetic import DividedByZero, Sum, TooLarge, Unclear, find_sum
 from ivas.engines.llm.intents import Intent, find_intent
@@ -31,9 +31,6 @@ OLLAMA_HINT = (
     "The next version of me connects to it by itself."
 )
 """How to get real answers, for the ear."""
-
-_INAUDIBLE = "(inaudible)"
-"""What a prompt holds in place of words that could not be made out."""
 
 _MAX_CHARS = 2000
 """How much of a message is looked at; nobody says more in one breath."""
@@ -134,7 +131,7 @@ class BuiltinLLM(LLM):
             past.pop()
         if not past:
             return phrases.OPENING
-        text = past.pop().text[:_MAX_CHARS].replace(_INAUDIBLE, "")
+        text = past.pop().text[:_MAX_CHARS].replace(INAUDIBLE, "")
         if not any(map(str.isalnum, text)):
             return _pick(phrases.NOTHING_HEARD, past)
         if not _is_latin(text):
