@@ -33,6 +33,12 @@ def test_every_example_is_its_own_intent(intent: str, example: str) -> None:
         ("what\N{RIGHT SINGLE QUOTATION MARK}s your name", "your_name"),
         ("do you know what time it is", "time"),
         ("jokes", "joke"),
+        # a courtesy first, in one breath or (the prompt's line break) after a pause
+        ("hello what time is it", "time"),
+        ("hi\nwhat time is it", "time"),
+        ("Good morning! Hey there, tell me a joke.", "joke"),
+        ("thank you what is the date", "date"),
+        ("hello how are you", "how_are_you"),
     ],
 )
 def test_slips_are_forgiven(heard: str, intent: str) -> None:
@@ -45,6 +51,7 @@ def test_slips_are_forgiven(heard: str, intent: str) -> None:
         "",
         "12",
         "what time is it in tokyo",
+        "hello what time is it in tokyo",
         "what is the weather today",
         "what is the capital of france",
         "who is the president",

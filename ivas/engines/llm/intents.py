@@ -129,6 +129,12 @@ _CONTRACTED = (
     (re.compile(r"'s\b"), ""),
 )
 _WORDS = re.compile(r"[a-z]+")
+_OPENING = re.compile(
+    r"\W*(?:(?:hello|hi|hey|good (?:morning|afternoon|evening)|thank you|thanks)"
+    r"(?: there| computer| assistant| ivas)?\W+)+",
+    re.I,
+)
+"""Courtesies people begin with: "hello, what time is it"."""
 
 
 def words_of(text: str) -> list[str]:
@@ -152,7 +158,10 @@ _VOCABULARY = frozenset[str]().union(*(words for _, words, _ in _PHRASES))
 
 
 def find_intent(text: str) -> Intent | None:
-    """The intent whose example is nearest to `text`; None if none is near enough."""
+    """The intent whose example is nearest to `text`; None if none is near enough.
+
+    A greeting before it does not hide it, and alone is an intent of its own.
+    """
     heard = dict.fromkeys(words_of(text))
     heard_weight = sum(map(_weight, heard))
     if not heard_weight or len(heard) > _MAX_WORDS:
@@ -168,6 +177,8 @@ def find_intent(text: str) -> Intent | None:
         score = recall * precision
         if score > best_score:
             best, best_score = intent, score
+    if best is None and (opening := _OPENING.match(text)):
+        return find_intent(text[opening.end() :])
     return best
 
 
