@@ -52,7 +52,7 @@ def choose_vad(settings: Settings) -> VAD:
 
             return FakeVAD()
         case name:
-            return _third_party(name)  # type: ignore[no-any-return]
+            return _third_party(name, "frame_samples", "open")  # type: ignore[no-any-return]
 
 
 def choose_asr(settings: Settings) -> ASR:
@@ -66,7 +66,7 @@ def choose_asr(settings: Settings) -> ASR:
 
             return FakeASR(ms=settings.fake.asr_ms, transcript=settings.fake.transcript)
         case name:
-            return _third_party(name)  # type: ignore[no-any-return]
+            return _third_party(name, "open")  # type: ignore[no-any-return]
 
 
 def choose_llm(settings: Settings) -> LLM:
@@ -84,7 +84,7 @@ def choose_llm(settings: Settings) -> LLM:
                 reply=DEFAULT_REPLY if settings.fake.reply is None else settings.fake.reply,
             )
         case name:
-            return _third_party(name)  # type: ignore[no-any-return]
+            return _third_party(name, "stream", "prefill")  # type: ignore[no-any-return]
 
 
 def choose_tts(settings: Settings) -> TTS:
@@ -98,19 +98,29 @@ def choose_tts(settings: Settings) -> TTS:
 
             return FakeTTS(first_ms=settings.fake.tts_first_ms, rtf=settings.fake.tts_rtf)
         case name:
-            return _third_party(name)  # type: ignore[no-any-return]
+            return _third_party(name, "voices", "stream")  # type: ignore[no-any-return]
 
 
-def _third_party(name: str) -> Any:
-    """`package.module:factory`, called without arguments."""
+def _third_party(name: str, *members: str) -> Any:
+    """`package.module:factory`, called without arguments.
+
+    `members`: what an engine of this kind has, beside what every engine has.
+    """
     module, _, factory = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), factory)()
+        engine = getattr(importlib.import_module(module), factory)()
     except Exception as error:
         raise SettingsError(
             f"The engine {name} could not be made ({type(error).__name__}: {error}); "
             "install its package or correct the name."
         ) from error
+    for member in ("name", "status", "start", "aclose", *members):
+        if not hasattr(engine, member):
+            raise SettingsError(
+                f"The engine {name} is none of this kind (it has no {member!r}); correct the "
+                "name, or give it the shape shown in ivas/engines/__init__.py."
+            )
+    return engine
 
 
 def choose_engines(settings: Settings) -> Engines:

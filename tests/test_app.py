@@ -60,6 +60,12 @@ def test_a_third_partys_engine_is_made_by_its_factory(monkeypatch: pytest.Monkey
             choose_engines(Settings(asr=AsrSettings(engine=name)))
 
 
+@pytest.mark.parametrize("name", ["os:getcwd", "ivas.engines.fake:FakeTTS"])
+def test_what_is_no_recogniser_is_refused_before_it_is_started(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is none of this kind"):
+        choose_engines(Settings(asr=AsrSettings(engine=name)))
+
+
 async def test_an_engine_auto_chose_may_fail_and_one_that_was_named_may_not() -> None:
     unavailable = EngineUnavailable("No voice is installed; install one.")
     called: list[str] = []
