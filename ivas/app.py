@@ -169,6 +169,13 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
             log.warning("%s", why)
         else:
             startup.failure = why
+    known = [voice.id for voice in engines.tts.voices]
+    speaks = startup.failure is None and engines.tts.status().ready
+    if speaks and settings.tts.voice not in (None, *known):
+        startup.failure = (
+            f"The voice {settings.tts.voice} is not one of {engines.tts.name}; "
+            f"IVAS_TTS__VOICE takes {', '.join(known[:12])}{' and more' if known[12:] else ''}."
+        )
     startup.loading = False
     # What is alive now stays alive: keep the collector from walking it again and again.
     gc.collect()
@@ -250,7 +257,7 @@ def session_defaults(settings: Settings) -> SessionSettings:
         barge_in_ms=settings.turn.barge_in_ms,
         max_utterance_ms=settings.turn.max_utterance_s * 1000,
         # The engines' own deadlines come first; these only catch what they miss.
-        transcript_ms=settings.asr.timeout_s * 1000 + 1_000,
+        transcript_ms=settings.asr.timeout_s * 1000 + 151_000,  # 300 s of audio sent at once
         reply_stall_ms=limits * 1000 + 10_000,
     )
     return SessionSettings(

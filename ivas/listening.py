@@ -29,6 +29,8 @@ SLICE_BYTES = 768 * 2
 """One frame of 512 samples at 16 kHz is 768 samples at 24 kHz."""
 PARTIAL_EVERY_SAMPLES = SAMPLE_RATE_HZ * 2 // 5
 """A partial transcript for every 400 ms of audio."""
+CATCH_UP = 0.5
+"""Seconds granted for each second of audio sent ahead of time; pocketsphinx needs 0.14."""
 DEAF_EVERY_SAMPLES = SAMPLE_RATE_HZ * 10
 """A detector that fails may fail at every frame: the client is told every 10 s."""
 
@@ -38,10 +40,17 @@ class _Open:
     """An utterance that is being listened to."""
 
     utterance: Utterance
+    opened_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     samples: int = 0
     partial_at: int = PARTIAL_EVERY_SAMPLES
     captions: Captions = field(default_factory=Captions)
     task: asyncio.Task[None] | None = None  # the newest question put to the ASR
+
+    @property
+    def catching_up_s(self) -> float:
+        """What the ASR is granted for audio that came faster than it was spoken."""
+        spoken_s = asyncio.get_running_loop().time() - self.opened_s
+        return max(0.0, self.samples / SAMPLE_RATE_HZ - spoken_s) * CATCH_UP
 
     def push(self, samples: Samples) -> None:
         self.samples += len(samples)
@@ -177,7 +186,7 @@ class Ears:
 
     async def _transcribe(self, number: int, request: int, heard: _Open) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s + heard.catching_up_s):
                 text = _plain(await heard.utterance.transcript())
         except Exception as error:
             self._post(TranscriptionFailed(number, request, _failure(error)))

@@ -132,12 +132,16 @@ def _from_config(path: Path) -> dict[str, _Found]:
     """Execute a config.py and read its public lower-case names.
 
     Names in capitals, names that begin with an underscore, imports and functions are
-    the file's own business.
+    the file's own business; but IVAS_ENV, by which it chooses, is what it runs.
     """
     known = all_settings()
     groups = {name.partition(".")[0] for name in known if "." in name}
     found: dict[str, _Found] = {}
-    for name, value in _execute(path).items():
+    executed = _execute(path)
+    env = _checked(known["env"], executed.get("IVAS_ENV", "development"), f"IVAS_ENV in {path}")
+    if env != known["env"].default:
+        found["env"] = _Found(env, str(path))
+    for name, value in executed.items():
         own = name.startswith("_") or name.isupper()
         if own or callable(value) or isinstance(value, ModuleType):
             continue

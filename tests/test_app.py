@@ -88,6 +88,18 @@ async def test_an_engine_auto_chose_may_fail_and_one_that_was_named_may_not() ->
     assert (await starting(Settings(), RuntimeError("a bug"))).failure is not None
 
 
+async def test_a_voice_nobody_has_ends_the_start_with_those_there_are() -> None:
+    startup = Startup()
+    settings = Settings(tts=TtsSettings(voice="zzz"))
+    await load(fakes(), settings, startup)
+    assert startup.failure is not None
+    assert startup.failure.startswith("The voice zzz is not one of fake; ")
+    assert "fake-low" in startup.failure
+    startup = Startup()
+    await load(fakes(), Settings(tts=TtsSettings(voice="fake-high")), startup)
+    assert startup.failure is None
+
+
 async def test_ready_is_said_once_the_socket_listens() -> None:
     looks = iter([False, False, True])
     ready: list[bool] = []

@@ -232,6 +232,16 @@ async def test_turning_detection_off_while_the_user_speaks_forgets_the_utterance
 
 
 @virtual_time
+async def test_a_recording_sent_at_once_is_given_the_time_it_takes() -> None:
+    engines = fakes(asr=FakeASR(ms=12_000))
+    how = {"detection": "none", "transcript_ms": 60_000, "transcribe": True}
+    async with talk(engines, **how) as t:
+        await t.session.submit(say.AppendAudio(bytes(2 * 24_000 * 30)))
+        await t.session.submit(say.CommitAudio())
+        assert (await t.client.next(say.TranscriptCompleted)).audio_seconds == 30
+
+
+@virtual_time
 async def test_sound_that_never_left_for_a_slow_client_was_not_heard() -> None:
     llm = NotingLLM()
     async with talk(fakes(llm=llm)) as t:

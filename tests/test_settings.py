@@ -315,3 +315,15 @@ def test_a_secret_is_never_echoed(config: Path) -> None:
     assert "hunter2" not in repr(resolved)
     assert resolved.settings.server.api_key is not None
     assert resolved.settings.server.api_key.get_secret_value() == "hunter2"
+
+
+def test_the_ivas_env_a_config_chooses_is_what_runs(config: Path) -> None:
+    config.write_text(
+        'IVAS_ENV = "production"\n'
+        'asr = {"engine": "fake"}\nllm = {"engine": "fake"}\ntts = {"engine": "fake"}\n'
+    )
+    assert load(config, {}).env == "production"
+    assert load(config, {"IVAS_ENV": "development"}).env == "development"
+    config.write_text('IVAS_ENV = "prod"\n')
+    with pytest.raises(SettingsError, match=r"IVAS_ENV in .* development or production"):
+        load(config, {})

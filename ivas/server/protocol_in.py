@@ -116,8 +116,10 @@ def decode(raw: str | bytes, config: SessionConfig, *, max_bytes: int) -> say.Co
 
 def _audio(event: dict[str, Any]) -> bytes:
     audio = event.get("audio")
-    if not isinstance(audio, str):
+    if audio is None:
         raise _missing("audio")
+    if not isinstance(audio, str):
+        raise _invalid("audio", "it must be a string of base64")
     try:
         pcm = binascii.a2b_base64(audio, strict_mode=True) if audio else b""
     except (binascii.Error, ValueError):

@@ -174,7 +174,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"type": "session.update"}, "missing_required_parameter", "session", ""),
     ({"type": "session.update", "session": {}}, "missing_required_parameter", "session.type", ""),
     ({"type": "input_audio_buffer.append"}, "missing_required_parameter", "audio", ""),
-    ({"type": "input_audio_buffer.append", "audio": 5}, "missing_required_parameter", "audio", ""),
+    ({"type": "input_audio_buffer.append", "audio": 5}, "invalid_value", "audio", "string"),
     ({"type": "input_audio_buffer.append", "audio": "a"}, "invalid_value", "audio", "base64"),
     ({"type": "input_audio_buffer.append", "audio": "AA=A"}, "invalid_value", "audio", "base64"),
     ({"type": "input_audio_buffer.append", "audio": "&&&&"}, "invalid_value", "audio", "base64"),

@@ -19,8 +19,9 @@ from ivas.errors import EngineError, EngineUnavailable
 PIECE_SAMPLES = 512
 """Sent at once: 32 ms, one frame of the VAD. Pieces of 96 ms make a transcript that is asked
 for with no pause before it 20-40 ms later."""
-MOST_BACKLOG_S = 20
-"""How far the decoder may fall behind the speaker before the utterance fails."""
+MOST_BACKLOG_S = 300
+"""How far the decoder may fall behind the speaker before the utterance fails (10 MB): a
+recording may be sent at once, and is as long as push-to-talk may be."""
 
 _MISSING = (
     "pocketsphinx cannot listen because its Python package is missing; install it with: "
