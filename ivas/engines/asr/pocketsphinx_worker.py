@@ -51,7 +51,8 @@ class _Decoding:
     utterance, and here every utterance is a first one. So it starts from the mean of
     an average speaker, with the level (C0) of this utterance's own beginning. Taking
     more than the level from so little speech makes it worse. Measured on seven questions
-    by four flite voices at two levels (256 words): 64 words wrong before, 33 since.
+    by four flite voices at two levels (256 words), each voice left out of the average it
+    was heard with: 64 words wrong before, 30 since. One voice (slt) gained nothing.
     """
 
     def __init__(self, decoder: Any) -> None:
