@@ -52,7 +52,7 @@ class _Decoding:
     an average speaker, with the level (C0) of this utterance's own beginning. Taking
     more than the level from so little speech makes it worse. Measured on seven questions
     by four flite voices at two levels (256 words), each voice left out of the average it
-    was heard with: 64 words wrong before, 30 since. One voice (slt) gained nothing.
+    was heard with: 64 words wrong before, 30 since; slt gained least, 13 to 11.
     """
 
     def __init__(self, decoder: Any) -> None:
