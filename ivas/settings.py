@@ -10,22 +10,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Le, MaxLen
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    TypeAdapter,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
+
+from .settings_types import (
+    ApiKey,
+    EngineName,
+    LanguageCode,
+    Name,
+    Origins,
+    Place,
+    WebAddress,
+    accepted,
+    lowered,
+)
 
 ALIASES: Mapping[str, str] = {
+    "ASR_DEVICE": "asr.device",
+    "ASR_MODEL_SIZE": "asr.model",
+    "COQUI_TOS_AGREED": "tts.xtts_licence_accepted",
+    "HF_ENDPOINT": "models_hub",
+    "LLM_HOST": "llm.host",
+    "LLM_MODEL": "llm.model",
+    "OLLAMA_HOST": "llm.host",
     "PORT": "server.port",
     "TTS_ENABLE_GPU": "tts.use_gpu",
     "TTS_ENGINE": "tts.engine",
@@ -47,39 +57,6 @@ INSTRUCTIONS = (
 """The default system prompt. The short first clause lets speech begin early."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineName:
-    """Marks a string as the name of an engine: a known one or `package.module:factory`."""
-
-    known: tuple[str, ...]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
-
-    def check(self, name: str) -> str:
-        module, colon, factory = name.partition(":")
-        dotted = all(part.isidentifier() for part in [*module.split("."), factory])
-        if name not in self.known and not (colon and dotted):
-            raise ValueError("unknown engine")
-        return name
-
-
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _fit_for_a_header(key: SecretStr) -> SecretStr:
-    shown = key.get_secret_value()
-    if not shown or not all("!" <= char <= "~" for char in shown):
-        raise ValueError("no client could show this key")
-    return key
-
-
-ApiKey = Annotated[SecretStr, AfterValidator(_fit_for_a_header)]
-LanguageCode = Annotated[str, Field(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
-Name = Annotated[str, Field(min_length=1)]
-
-
 class Group(BaseModel):
     """What all groups share: values never change, and nothing unknown slips in."""
 
@@ -97,15 +74,43 @@ class ServerSettings(Group):
     api_key: ApiKey | None = Field(
         None, description="Key every client must show; unset lets everybody on this machine in."
     )
+    keys_file: Place = Field(
+        Path("~/.config/ivas/keys.json"),
+        description="Where `ivas keys` keeps the named keys, hashed.",
+    )
+    cors_origins: Origins = Field(
+        (), description="Web pages of other origins that may use this server; unset allows none."
+    )
+    max_sessions: int = Field(
+        32, ge=1, le=10_000, description="Conversations at once; one more is refused."
+    )
+    max_sessions_per_key: int = Field(
+        32, ge=1, le=10_000, description="Conversations at once with one named key."
+    )
+    max_sessions_per_address: int = Field(
+        16, ge=1, le=10_000, description="Conversations at once from one address without a key."
+    )
+    max_requests: int = Field(
+        8, ge=1, le=10_000, description="Speech and transcription requests served at once."
+    )
     max_message_mib: int = Field(
         16, ge=1, le=256, description="Largest message of a client; a larger one is refused."
+    )
+    max_upload_mib: int = Field(
+        25, ge=1, le=4096, description="Largest audio file to transcribe; a larger one is refused."
+    )
+    session_minutes: int = Field(
+        120, ge=1, le=1440, description="Longest conversation; it is ended there, with an error."
+    )
+    idle_minutes: int = Field(
+        30, ge=1, le=1440, description="A conversation in which nothing happens ends after it."
     )
 
 
 class VadSettings(Group):
     """Hearing whether somebody speaks."""
 
-    engine: Annotated[str, EngineName(("auto", "silero", "fake"))] = Field(
+    engine: Annotated[str, EngineName(("auto", "silero", "webrtc", "fake"))] = Field(
         "auto", description="Engine that hears speech."
     )
     threshold: float = Field(
@@ -134,9 +139,27 @@ class TurnSettings(Group):
 class AsrSettings(Group):
     """Understanding what was said."""
 
-    engine: Annotated[str, EngineName(("auto", "pocketsphinx", "fake"))] = Field(
-        "auto", description="Engine that turns speech into text."
+    engine: Annotated[str, EngineName(("auto", "whisper", "openai", "pocketsphinx", "fake"))] = (
+        Field("auto", description="Engine that turns speech into text.")
     )
+    model: Name | None = Field(
+        None,
+        description="Model to hear with: a Whisper size (unset: base, large-v3-turbo in "
+        "production) or the name the `openai` server knows.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where Whisper runs; auto is cuda in production, else cpu."
+    )
+    compute_type: Literal["auto", "int8", "int8_float16", "float16", "float32"] = Field(
+        "auto", description="Arithmetic of Whisper; auto is int8 on cpu, float16 on cuda."
+    )
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of Whisper; 0 is one a physical core."
+    )
+    url: WebAddress | None = Field(
+        None, description="Address of the transcription server of the `openai` engine."
+    )
+    api_key: ApiKey | None = Field(None, description="Its key, if it wants one.")
     language: LanguageCode | None = Field(
         None, description="Language that is spoken; unset lets the engine find out."
     )
@@ -148,13 +171,38 @@ class AsrSettings(Group):
 class LlmSettings(Group):
     """Thinking of the answer."""
 
-    engine: Annotated[str, EngineName(("auto", "builtin", "fake"))] = Field(
+    engine: Annotated[str, EngineName(("auto", "ollama", "openai", "builtin", "fake"))] = Field(
         "auto", description="Engine that answers."
     )
+    model: Name | None = Field(
+        None, description="Model to answer with; unset takes the best that is installed."
+    )
+    host: Name = Field(
+        "http://127.0.0.1:11434", description="Address of Ollama, as in its own OLLAMA_HOST."
+    )
+    num_ctx: int = Field(
+        8192, ge=512, le=1_048_576, description="Context of the model, in tokens; costs memory."
+    )
+    keep_alive: str = Field(
+        "-1",
+        min_length=1,
+        max_length=20,
+        description="How long Ollama keeps an unused model loaded: 30m, 24h; -1 is for ever.",
+    )
+    temperature: float = Field(
+        0.7, ge=0, le=2, description="How freely the model answers; 0 is always the same."
+    )
+    url: WebAddress | None = Field(
+        None, description="Address of the chat server of the `openai` engine."
+    )
+    api_key: ApiKey | None = Field(None, description="Its key, if it wants one.")
     instructions: str = Field(
         INSTRUCTIONS, max_length=32_768, description="System prompt of a new conversation."
     )
     max_tokens: int = Field(1024, ge=1, le=32_768, description="Longest answer, in tokens.")
+    slow_after_s: float = Field(
+        4.0, ge=0.1, le=300, description="Wait for the first token after which it says so aloud."
+    )
     first_token_timeout_s: float = Field(
         15.0, ge=0.1, le=300, description="Longest wait for the first token of an answer."
     )
@@ -166,14 +214,29 @@ class LlmSettings(Group):
 class TtsSettings(Group):
     """Saying it aloud."""
 
-    engine: Annotated[str, EngineName(("auto", "espeak", "fake"))] = Field(
-        "auto", description="Engine that speaks."
-    )
+    engine: Annotated[
+        str, EngineName(("auto", "xtts", "kokoro", "piper", "openai", "espeak", "fake"))
+    ] = Field("auto", description="Engine that speaks.")
     voice: Name | None = Field(None, description="Voice to speak with; unset takes the first.")
     language: LanguageCode | None = Field(
         None, description="Language to speak; unset is the language of the voice."
     )
     speed: float = Field(1.0, ge=0.25, le=4, description="Speaking rate; 1.0 is natural.")
+    voices_dir: Place = Field(
+        Path("~/.config/ivas/voices"),
+        description="WAV files of 6 to 30 s, each a voice for XTTS to clone.",
+    )
+    xtts_licence_accepted: bool = Field(
+        False,
+        description="You accept the licence of the XTTS weights (CPML): no commercial use.",
+    )
+    model: Name | None = Field(
+        None, description="Model of the `openai` speech server; unset is tts-1."
+    )
+    url: WebAddress | None = Field(
+        None, description="Address of the speech server of the `openai` engine."
+    )
+    api_key: ApiKey | None = Field(None, description="Its key, if it wants one.")
     use_gpu: bool | None = Field(
         None, description="Run speech synthesis on the GPU; unset: only in production."
     )
@@ -216,12 +279,16 @@ class Settings(Group):
         "development",
         description="What this machine is for; production guesses nothing: name every engine.",
     )
-    offline: bool = Field(
-        False, description="Never fetch anything from the network; this version never does."
+    offline: bool = Field(False, description="Never fetch a model from the network.")
+    models_dir: Place = Field(
+        Path("~/.cache/ivas/models"), description="Where downloaded models are kept."
     )
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)
-    ] = Field("info", description="The least serious messages that are still logged.")
+    models_hub: WebAddress = Field(
+        "https://huggingface.co", description="Where models are downloaded from, or its mirror."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lowered)] = (
+        Field("info", description="The least serious messages that are still logged.")
+    )
     server: ServerSettings = ServerSettings()
     vad: VadSettings = VadSettings()
     turn: TurnSettings = TurnSettings()
@@ -271,29 +338,7 @@ def _setting(path: str, field: FieldInfo) -> Setting:
         variable="IVAS_" + path.replace(".", "__").upper(),
         default=field.default,
         description=field.description or "",
-        accepts=_accepts(field),
+        accepts=accepted(field),
         secret=ApiKey in get_args(field.annotation),
         adapter=TypeAdapter(alone),
     )
-
-
-def _accepts(field: FieldInfo) -> str:
-    for mark in field.metadata:
-        if isinstance(mark, EngineName):
-            return f"{', '.join(mark.known)} or package.module:factory"
-    kind = next((k for k in get_args(field.annotation) if k is not type(None)), field.annotation)
-    if get_origin(field.annotation) is Literal:
-        words = get_args(field.annotation)
-        return f"{', '.join(words[:-1])} or {words[-1]}"
-    if kind is bool:
-        return "true or false"
-    if kind in (int, float):
-        low = next(m.ge for m in field.metadata if isinstance(m, Ge))
-        high = next(m.le for m in field.metadata if isinstance(m, Le))
-        return f"a {'whole ' if kind is int else ''}number from {low} to {high}"
-    if kind == ApiKey:
-        return "printable ASCII characters without spaces"
-    if kind == LanguageCode:
-        return "a language code such as en or pt-BR"
-    longest = next((m.max_length for m in field.metadata if isinstance(m, MaxLen)), None)
-    return f"text of at most {longest} characters" if longest else "text"

@@ -78,9 +78,37 @@ def resolve(
         tts = settings.tts.model_copy(update={"use_gpu": settings.env == "production"})
         settings = settings.model_copy(update={"tts": tts})
         origins["tts.use_gpu"] = f"follows IVAS_ENV={settings.env}"
+    settings = _at_home(settings, origins, environ)
     _refuse_open_door(settings)
     _refuse_guessing_in_production(settings)
     return Resolved(settings, origins, path)
+
+
+def _at_home(settings: Settings, origins: dict[str, str], environ: Mapping[str, str]) -> Settings:
+    """Files of the user go where XDG says, unless they were given a place."""
+    changed: dict[str, Any] = {}
+    for path, variable in _XDG.items():
+        group, dot, key = path.rpartition(".")
+        holder: Any = getattr(settings, group) if dot else settings
+        place: Path = getattr(holder, key)
+        base = environ.get(variable)
+        if origins[path] == "default":
+            if base and Path(base).is_absolute():
+                place = Path(base, *place.parts[2:])  # "~", ".cache" or ".config"
+                origins[path] = f"default, in {variable}"
+            place = place.expanduser()
+            if dot:
+                changed[group] = changed.get(group, holder).model_copy(update={key: place})
+            else:
+                changed[key] = place
+    return settings.model_copy(update=changed)
+
+
+_XDG = {
+    "models_dir": "XDG_CACHE_HOME",
+    "server.keys_file": "XDG_CONFIG_HOME",
+    "tts.voices_dir": "XDG_CONFIG_HOME",
+}
 
 
 def find_config(config: Path | None, environ: Mapping[str, str]) -> Path | None:
