@@ -176,7 +176,7 @@ class Ears:
     async def _caption(self, number: int, heard: _Open) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                text = _plain(await heard.utterance.transcript())
+                text = _plain(await heard.utterance.transcript(urgent=False))
         except Exception as error:
             # Only a caption is missing; the final transcript will say what is wrong.
             log.debug("no partial transcript: %s", error)
@@ -203,7 +203,7 @@ class _Broken:
     def push(self, samples: object) -> None:
         pass
 
-    async def transcript(self) -> Any:
+    async def transcript(self, *, urgent: bool = True) -> Any:
         raise EngineError(self._failure.message, code=self._failure.code)
 
     def close(self) -> None:

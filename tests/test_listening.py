@@ -101,6 +101,26 @@ async def test_the_final_transcript_does_not_wait_for_a_partial() -> None:
 
 
 @virtual_time
+async def test_only_what_a_reply_waits_for_is_urgent() -> None:
+    asked: list[bool] = []
+
+    class Recogniser(Asr):
+        async def transcript(self, *, urgent: bool = True) -> Any:
+            asked.append(urgent)
+            return Transcript("yes", 1, 1)
+
+    h = Hearing()
+    h.ears.captions = True
+    h.ears.listen(1, Recogniser(""), 0)
+    h.hear(VOICE * 25)
+    await asyncio.sleep(0)
+    h.ears.transcribe(1, 7)
+    await asyncio.sleep(0)
+    h.ears.close(1)
+    assert asked == [False, True]
+
+
+@virtual_time
 async def test_unknown_utterances_are_left_alone() -> None:
     h = Hearing()
     h.ears.transcribe(4, 1)
@@ -173,7 +193,7 @@ class Asr(FakeASR):
         if self.where == "push":
             raise RuntimeError("cannot push")
 
-    async def transcript(self) -> Any:
+    async def transcript(self, *, urgent: bool = True) -> Any:
         return self.answer
 
     def close(self) -> None:

@@ -156,12 +156,13 @@ class Utterance(Protocol):
     def push(self, samples: Samples) -> None:
         """Add audio. Returns at once, never blocks, never raises."""
 
-    async def transcript(self) -> Transcript:
+    async def transcript(self, *, urgent: bool = True) -> Transcript:
         """What all audio pushed so far says.
 
         May be asked again and again with more `push` between: partials,
-        speculation and the final are the same verb. Cancellable.
-        Raises EngineError.
+        speculation and the final are the same verb. `urgent` False is for a
+        partial: an engine whose model is shared answers whoever waits for a
+        reply first. Cancellable. Raises EngineError.
         """
 
     def close(self) -> None:

@@ -203,7 +203,7 @@ class FakeUtterance:
     def push(self, samples: Samples) -> None:
         self._samples += samples.size
 
-    async def transcript(self) -> Transcript:
+    async def transcript(self, *, urgent: bool = True) -> Transcript:
         """The engine's text once anything was pushed. Raises EngineError when closed."""
         if self._closed:
             raise EngineError("This utterance is closed; open a new one to hear more.")

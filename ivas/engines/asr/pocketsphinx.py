@@ -97,7 +97,8 @@ class PocketsphinxUtterance:
         if self._piece_samples >= PIECE_SAMPLES:
             self._send_piece()
 
-    async def transcript(self) -> Transcript:
+    async def transcript(self, *, urgent: bool = True) -> Transcript:
+        """See `Utterance`. Every utterance has a decoder of its own, so all are urgent."""
         if isinstance(self._lease, EngineError):
             raise self._lease
         self._send_piece()
