@@ -1,17 +1,27 @@
-"""Who may connect.
+"""Who may connect: what a client shows in its headers, and how it is turned away.
 
 Without a key everybody on this machine may (the server then listens on loopback
 only, see `settings.py`). With one, it comes as `Authorization: Bearer KEY`, or from
 a browser's WebSocket, which cannot set headers, as the subprotocol
 `openai-insecure-api-key.KEY`. Keys are compared in constant time and never logged.
+
+This file reads and words; `admission.py` decides.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from ivas.keys import Key, Scope
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 SUBPROTOCOL = "realtime"
@@ -33,7 +43,12 @@ def allowed(key: str | None, presented: str | None) -> bool:
     """Whether `presented` opens a server whose key is `key` (None = open)."""
     if key is None:
         return True
-    return presented is not None and hmac.compare_digest(presented.encode(), key.encode())
+    return presented is not None and hmac.compare_digest(_bytes(presented), _bytes(key))
+
+
+def _bytes(text: str) -> bytes:
+    """A header may hold what no encoding could: `surrogatepass` takes that too."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:
@@ -52,6 +67,28 @@ def same_origin(headers: Mapping[str, str]) -> bool:
     return netloc != "" and netloc.lower() == headers.get("host", "").lower()
 
 
+def browsers_origin(origin: str) -> str:
+    """An origin as browsers write it: in lower case, without the port of its scheme."""
+    origin = origin.strip().rstrip("/").lower()
+    usual = {"http": ":80", "https": ":443"}.get(origin.partition(":")[0], "")
+    return origin.removesuffix(usual)
+
+
+def cors(origins: Collection[str]) -> Middleware:
+    """What tells browsers that pages of these origins may read the answers.
+
+    They bring their key in a header; no cookie or other credential of a browser counts.
+    """
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=frozenset(map(browsers_origin, origins)),
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),  # SDKs send a dozen of their own
+        expose_headers=("Retry-After",),
+        allow_private_network=True,  # a site on the web and a server at home
+    )
+
+
 def names_this_machine(headers: Mapping[str, str]) -> bool:
     """Whether the Host a browser asked for is this machine's own name for itself.
 
@@ -65,8 +102,97 @@ def names_this_machine(headers: Mapping[str, str]) -> bool:
         return False
 
 
+def foreign_page(headers: Mapping[str, str], origins: Collection[str], *, keyless: bool) -> bool:
+    """Whether a page this server does not know is behind a request.
+
+    `origins`: those of other sites that may be, in lower case; `keyless`: whether the
+    server lets everybody on this machine in, so that pages must not pass for them.
+    """
+    if keyless and _may_be_rebound(headers):
+        return True
+    origin = headers.get("origin")
+    if origin is None:
+        # A picture or a sound of a page: no Origin, but browsers say where it is from
+        # (Fetch Metadata, W3C).
+        return headers.get("sec-fetch-site") == "cross-site"
+    return not same_origin(headers) and origin.lower() not in origins
+
+
+def _may_be_rebound(headers: Mapping[str, str]) -> bool:
+    """Whether the Host may be a name somebody else made to mean this machine.
+
+    With an Origin only a loopback name is ours. Without one it is a program, or a page
+    fetching from "itself": any name is taken that no public name server can give away,
+    such as that of a container or a neighbour (RFC 6761, RFC 6762; ICANN: .internal).
+    """
+    if names_this_machine(headers):
+        return False
+    if "origin" in headers:
+        return True
+    try:
+        name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
+        ip_address(name)
+    except ValueError:
+        return "." in name and not name.endswith((".localhost", ".local", ".internal"))
+    return False  # an address needs no name server
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who may come in."""
+
+    name: str
+    """Of the key; `API_KEY_NAME` for the one of the settings; without any, the address."""
+    scopes: frozenset[Scope]
+    key: Key | None = None
+    """The named key it came with."""
+    bound_session: dict[str, Any] | None = None
+    """What its client secret makes the default: the changes a `session.update` would bring."""
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+API_KEY_NAME = "server.api_key"
+"""No named key can have a dot in its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why somebody is not served, as HTTP and the Realtime protocol say it."""
+
+    status: int
+    """HTTP."""
+    code: str
+    message: str
+    """One plain ASCII sentence with what to do next."""
+    param: str | None = None
+    retry_after_s: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """The `type` of the error."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    def response(self) -> JSONResponse:
+        """In the envelope of the OpenAI REST API."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        envelope = openai_error(self.message, code=self.code, kind=self.kind, param=self.param)
+        return JSONResponse(envelope, status_code=self.status, headers=headers)
+
+
 def openai_error(
-    message: str, *, code: str | None, kind: str = "invalid_request_error"
+    message: str,
+    *,
+    code: str | None,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
 ) -> dict[str, object]:
     """The error envelope of the OpenAI REST API."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
