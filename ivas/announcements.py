@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from .conversation.events import (
+    AudioFormat,
     CancelReason,
     Failure,
     Modality,
@@ -19,7 +20,8 @@ from .conversation.events import (
     ReplyOptions,
     TurnSettings,
 )
-from .conversation.history import Item
+from .conversation.history import AnyItem, FunctionCall, ItemStatus
+from .engines import Tool
 
 # --- what a client asks for --------------------------------------------------
 
@@ -39,8 +41,15 @@ class SessionSettings:
     """What the user hears, BCP 47; None = the language of the voice."""
     prompt: str | None = None
     """Words the ASR should expect."""
+    audio_format: AudioFormat = "audio/pcm"
+    """What the client's speaker takes."""
     speed: float = 1.0
     max_tokens: int | None = None
+    tools: tuple[Tool, ...] = field(default=(), hash=False)
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required`, or the name of the one function to call."""
+    trims: bool = True
+    """Leave out the oldest messages when the prompt outgrows the model's context."""
     transcribe: bool = False
     """Tell the client what the user said."""
     reports_latency: bool = False
@@ -76,7 +85,7 @@ class ClearAudio:
 class AddItem:
     """`after`: the id of the item before it, "root" = first, None = last."""
 
-    item: Item
+    item: AnyItem
     after: str | None = None
     event_id: str | None = None
 
@@ -162,6 +171,15 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitedForUser:
+    """Nobody spoke; an `AudioCommitted` of the same item follows."""
+
+    item_id: str
+    audio_start_ms: int
+    audio_end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioCommitted:
     item_id: str
     previous_item_id: str | None
@@ -176,13 +194,13 @@ class AudioCleared:
 class ItemAdded:
     """An item that is complete at once: a user's turn, or one the client made."""
 
-    item: Item
+    item: AnyItem
     previous_item_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRetrieved:
-    item: Item
+    item: AnyItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +255,9 @@ class ReplyView:
     voice: str
     max_tokens: int | None
     metadata: Mapping[str, str] | None = field(default=None, hash=False)
+    audio_format: AudioFormat = "audio/pcm"
+    in_conversation: bool = True
+    """False: none of its items is in the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +290,33 @@ class AudioSpoken:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageEnded:
+    """No more of the message; `text` is all of it that was sent."""
+
+    reply: ReplyView
+    text: str
+    status: ItemStatus
+    previous_item_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCalled:
+    """The reply asks the client to run a function; `index` counts the reply's items."""
+
+    reply: ReplyView
+    call: FunctionCall
+    index: int
+    previous_item_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyEnded:
     """How a reply ended; `text` is all of it that was sent, None if nothing was."""
 
     reply: ReplyView
     outcome: Outcome | Failure | CancelReason
     text: str | None
-    previous_item_id: str | None
+    calls: tuple[FunctionCall, ...]
     usage: Usage
 
 
@@ -301,6 +342,7 @@ Announcement = (
     Configured
     | SpeechStarted
     | SpeechStopped
+    | WaitedForUser
     | AudioCommitted
     | AudioCleared
     | ItemAdded
@@ -314,6 +356,8 @@ Announcement = (
     | MessageStarted
     | WordsSpoken
     | AudioSpoken
+    | MessageEnded
+    | FunctionCalled
     | ReplyEnded
     | LatencyMeasured
     | Refused

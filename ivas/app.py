@@ -1,33 +1,30 @@
-"""The composition root: settings -> engines -> FastAPI app. The only importer of
-concrete engines, each inside the case that chooses it.
-"""
+"""The composition root: settings -> engines (`composition.py`) -> FastAPI app -> server."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from .announcements import SessionSettings
+from .choice import Engines, improve
+from .composition import choose_engines
 from .conversation.events import TurnSettings
-from .engines import ASR, LLM, TTS, VAD, Engine
 from .errors import EngineError, SettingsError
+from .limits import SessionLimits
 from .reply import ReplyLimits
 from .server.page import page_router
 from .server.realtime import RealtimeOptions, realtime_router
 from .server.status import status_router
 from .server.websocket import CuttingProtocol
-from .session import Engines, SessionLimits
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,101 +34,6 @@ MODEL = "ivas"
 
 CPU_VOICES = frozenset({"auto", "espeak", "fake"})
 """Voices that would not notice a GPU."""
-
-# --- engines -----------------------------------------------------------------
-
-
-def choose_vad(settings: Settings) -> VAD:
-    match settings.vad.engine:
-        case "auto" | "silero":
-            from .engines.vad.silero import SileroVAD
-
-            return SileroVAD()
-        case "fake":
-            from .engines.fake import FakeVAD
-
-            return FakeVAD()
-        case name:
-            return _third_party(name, "frame_samples", "open")  # type: ignore[no-any-return]
-
-
-def choose_asr(settings: Settings) -> ASR:
-    match settings.asr.engine:
-        case "auto" | "pocketsphinx":
-            from .engines.asr.pocketsphinx import PocketsphinxASR
-
-            return PocketsphinxASR()
-        case "fake":
-            from .engines.fake import FakeASR
-
-            return FakeASR(ms=settings.fake.asr_ms, transcript=settings.fake.transcript)
-        case name:
-            return _third_party(name, "open")  # type: ignore[no-any-return]
-
-
-def choose_llm(settings: Settings) -> LLM:
-    match settings.llm.engine:
-        case "auto" | "builtin":
-            from .engines.llm.builtin import BuiltinLLM
-
-            return BuiltinLLM()
-        case "fake":
-            from .engines.fake import DEFAULT_REPLY, FakeLLM
-
-            return FakeLLM(
-                first_ms=settings.fake.llm_first_ms,
-                tokens_per_s=settings.fake.llm_tokens_per_s,
-                reply=DEFAULT_REPLY if settings.fake.reply is None else settings.fake.reply,
-            )
-        case name:
-            return _third_party(name, "stream", "prefill")  # type: ignore[no-any-return]
-
-
-def choose_tts(settings: Settings) -> TTS:
-    match settings.tts.engine:
-        case "auto" | "espeak":
-            from .engines.tts.espeak import EspeakTTS
-
-            return EspeakTTS()
-        case "fake":
-            from .engines.fake import FakeTTS
-
-            return FakeTTS(first_ms=settings.fake.tts_first_ms, rtf=settings.fake.tts_rtf)
-        case name:
-            return _third_party(name, "voices", "stream")  # type: ignore[no-any-return]
-
-
-def _third_party(name: str, *members: str) -> Any:
-    """`package.module:factory`, called without arguments.
-
-    `members`: what an engine of this kind has, beside what every engine has.
-    """
-    module, _, factory = name.partition(":")
-    try:
-        engine = getattr(importlib.import_module(module), factory)()
-    except Exception as error:
-        raise SettingsError(
-            f"The engine {name} could not be made ({type(error).__name__}: {error}); "
-            "install its package or correct the name."
-        ) from error
-    for member in ("name", "status", "start", "aclose", *members):
-        if not hasattr(engine, member):
-            raise SettingsError(
-                f"The engine {name} is none of this kind (it has no {member!r}); correct the "
-                "name, or give it the shape shown in ivas/engines/__init__.py."
-            )
-    return engine
-
-
-def choose_engines(settings: Settings) -> Engines:
-    """The engines the settings name; none is loaded yet."""
-    return Engines(
-        vad=choose_vad(settings),
-        asr=choose_asr(settings),
-        llm=choose_llm(settings),
-        tts=choose_tts(settings),
-    )
-
 
 # --- the app -----------------------------------------------------------------
 
@@ -147,25 +49,21 @@ class Startup:
     on_ready: Callable[[], None] = field(default=lambda: None)
 
 
-def by_kind(engines: Engines) -> dict[str, Engine]:
-    """The engines under the names the settings and /ready have for their kinds."""
-    return {"vad": engines.vad, "asr": engines.asr, "llm": engines.llm, "tts": engines.tts}
-
-
 async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     """Start all engines at once. One that was named outright must start; one that
     `auto` chose may fail, and what it was for then fails with its sentence."""
-    kinds = by_kind(engines)
+    choices = engines.choices
     started = await asyncio.gather(
-        *(engine.start() for engine in kinds.values()), return_exceptions=True
+        *(choice.start() for choice in choices), return_exceptions=True
     )
-    for (kind, engine), error in zip(kinds.items(), started, strict=True):
+    for choice, error in zip(choices, started, strict=True):
         if error is None:
             continue
+        name = choice.serving.name
         if not isinstance(error, EngineError):
-            log.error("engine %s failed to start", engine.name, exc_info=error)
-        why = f"The {kind} engine {engine.name} cannot start: {error}"
-        if getattr(settings, kind).engine == "auto" and isinstance(error, EngineError):
+            log.error("engine %s failed to start", name, exc_info=error)
+        why = f"The {choice.kind} engine {name} cannot start: {error}"
+        if getattr(settings, choice.kind).engine == "auto" and isinstance(error, EngineError):
             log.warning("%s", why)
         else:
             startup.failure = why
@@ -186,6 +84,7 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     while not startup.listening():  # noqa: ASYNC110 - uvicorn offers no event for it
         await asyncio.sleep(0.01)
     startup.on_ready()
+    await improve(engines)
 
 
 def build(
@@ -203,7 +102,7 @@ def build(
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
-            for engine in by_kind(serving).values():
+            for engine in serving:
                 try:
                     await engine.aclose()
                 except Exception:  # the others are to be closed all the same
@@ -222,11 +121,13 @@ def build(
         model=MODEL,
         key=key,
         max_message_bytes=settings.server.max_message_mib * 2**20,
+        session_s=settings.server.session_minutes * 60,
+        idle_s=settings.server.idle_minutes * 60,
         unready=unready,
     )
     app.include_router(realtime_router(options))
     app.include_router(
-        status_router(lambda: by_kind(serving), model=MODEL, started_at=int(time.time()), key=key)
+        status_router(serving.by_kind, model=MODEL, started_at=int(time.time()), key=key)
     )
     app.include_router(page_router())
     return app
@@ -237,7 +138,9 @@ def session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(
         transcript_s=settings.asr.timeout_s,
         max_tokens=settings.llm.max_tokens,
+        context_tokens=settings.llm.num_ctx,
         reply=ReplyLimits(
+            slow_after_s=settings.llm.slow_after_s,
             first_token_s=settings.llm.first_token_timeout_s,
             token_stall_s=settings.llm.stall_timeout_s,
             first_audio_s=settings.tts.first_audio_timeout_s,

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from .announcements import (
     AudioSpoken,
     Client,
+    FunctionCalled,
     LatencyMeasured,
+    MessageEnded,
     MessageStarted,
     ReplyEnded,
     ReplyStarted,
@@ -31,7 +33,9 @@ from .conversation.events import (
     ReplyProgressed,
     ReplySent,
 )
-from .conversation.history import History, Item, Part, PartKind, SpokenText
+from .conversation.history import FunctionCall, History, Item, Part, PartKind, SpokenText
+from .engines import ToolCall
+from .ids import new_id
 from .latency import Marks
 from .playout import Playout
 from .reply import Producer, Production
@@ -61,6 +65,8 @@ class Generation:
     ) -> None:
         self.view = view
         self.instructions = instructions
+        self.input_tokens = 0
+        """Estimated length of its prompt."""
         self.spoken = SpokenText()
         self.marks = marks
         self.playout = Playout(self, now_ms=now_ms, lead_ms=lead_ms, starts_at_ms=starts_at_ms)
@@ -75,6 +81,8 @@ class Generation:
         self._reports_latency = reports_latency
         self._opened = False
         self._item: Item | None = None
+        self._message_ended = False
+        self._calls: list[FunctionCall] = []
         self._previous_id: str | None = None
         self._sent_text: list[str] = []
         self._sounded = False
@@ -127,9 +135,10 @@ class Generation:
             self._item.status = "completed" if whole else "incomplete"
         if not self._opened:
             return
-        usage = Usage(output_tokens=self._production.tokens)
+        self._end_message()
+        usage = Usage(self.input_tokens, self._production.tokens)
         text = "".join(self._sent_text) if self._item is not None else None
-        self._client.send(ReplyEnded(self.view, outcome, text, self._previous_id, usage))
+        self._client.send(ReplyEnded(self.view, outcome, text, tuple(self._calls), usage))
 
     def on_progress(self) -> None:
         """A sign of life."""
@@ -157,6 +166,17 @@ class Generation:
                 self._client.send(LatencyMeasured(self.view, self.marks.spans_ms()))
         self.on_progress()
 
+    def call(self, call: ToolCall) -> None:
+        if self._item is not None:
+            self._item.status = "completed"
+            self._end_message()
+        made = FunctionCall(
+            new_id("item"), call.call_id or new_id("call"), call.name, call.arguments
+        )
+        index = len(self._calls) + (self._item is not None)
+        self._calls.append(made)
+        self._client.send(FunctionCalled(self.view, made, index, self._history.add(made)))
+
     def drained(self) -> None:
         number, until_ms = self.view.generation, self.playout.audible_until_ms
         failure = self._production.failure
@@ -172,6 +192,14 @@ class Generation:
     def _cut(self, played_ms: float) -> None:
         if self._item is not None and not self.heard_is_known:
             self._history.truncate(self._item, played_ms)
+
+    def _end_message(self) -> None:
+        item = self._item
+        if item is None or self._message_ended:
+            return
+        self._message_ended = True
+        text = "".join(self._sent_text)
+        self._client.send(MessageEnded(self.view, text, item.status, self._previous_id))
 
     def _begin_item(self) -> Item:
         spoken = self.spoken if self.view.modality == "audio" else None

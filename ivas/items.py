@@ -15,7 +15,7 @@ from .announcements import (
     TruncateItem,
 )
 from .conversation.events import Failure
-from .conversation.history import History
+from .conversation.history import History, Item
 
 MAX_ITEMS = 2_000
 """Items of one conversation to which a client may add: an hour of talk has a few hundred."""
@@ -65,7 +65,7 @@ class ItemDesk:
         if item is None:
             self._unknown("truncate", command.item_id, command.event_id)
             return False
-        if item.role != "assistant":
+        if not isinstance(item, Item) or item.role != "assistant":
             message = "Only an assistant's message can be truncated; this item is not one."
             self._refuse("invalid_value", message, "item_id", command.event_id)
             return False

@@ -1,4 +1,4 @@
-"""The egress queue of one generation: text and sound in order, paced, flushable.
+"""The egress queue of one generation: text, sound and calls in order, paced, flushable.
 
 Sound leaves a little ahead of real time: `lead_ms` is how far. That is enough to
 bridge the network's jitter and little enough to flush at a barge-in. What was
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .audio.pcm import scale
+from .engines import ToolCall
 
 RATE_HZ = 24_000
 BYTES_PER_MS = RATE_HZ * 2 // 1000
@@ -31,6 +32,7 @@ class Outlet(Protocol):
 
     def words(self, text: str) -> None: ...
     def sound(self, pcm: bytes) -> None: ...
+    def call(self, call: ToolCall) -> None: ...
     def drained(self) -> None:
         """All of it was sent; called once, after `finish`."""
 
@@ -57,7 +59,7 @@ class Playout:
         self._now_ms = now_ms
         self._lead_ms = lead_ms
         self._capacity_ms = capacity_ms
-        self._queue: deque[str | bytes] = deque()
+        self._queue: deque[str | bytes | ToolCall] = deque()
         self._queued_ms = 0.0
         self._room = asyncio.Event()
         self._room.set()
@@ -89,6 +91,12 @@ class Playout:
         if self._queued_ms >= self._capacity_ms:
             self._room.clear()
         self._send_due()
+
+    def put_call(self, call: ToolCall) -> None:
+        """Queue a function call: what was said before it is sent before it."""
+        if not self._closed:
+            self._queue.append(call)
+            self._send_due()
 
     def finish(self) -> None:
         """Nothing more will be put; `outlet.drained` follows when all was sent."""
@@ -151,9 +159,12 @@ class Playout:
         ahead_ms = self.audible_until_ms - self._now_ms()
         return max(0.0, ahead_ms - self._lead_ms)
 
-    def _send_one(self, piece: str | bytes) -> None:
+    def _send_one(self, piece: str | bytes | ToolCall) -> None:
         if isinstance(piece, str):
             self._outlet.words(piece)
+            return
+        if isinstance(piece, ToolCall):
+            self._outlet.call(piece)
             return
         duration_ms = len(piece) / BYTES_PER_MS
         self._queued_ms -= duration_ms

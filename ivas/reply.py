@@ -3,6 +3,7 @@
 The LLM is read as fast as it writes, so that it is free for the next turn; the TTS
 is held back by the playout once enough sound is queued. Whatever breaks, what was
 said before it is still said: the failure comes back as a value, after the sound.
+An LLM that is slow or fails is said aloud too: who only listens sees no error.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from .audio.resample import Resampler
 from .conversation.events import Failure, Outcome
 from .conversation.history import SpokenText
 from .conversation.sentences import ClauseSplitter
-from .engines import LLM, TTS, Message, Priority, ToolCall
+from .engines import LLM, TTS, Message, Priority, Tool, ToolCall
+from .engines.voices import choose
 from .errors import EngineError, EngineTimeout
 from .latency import Marks
 from .playout import BYTES_PER_MS, RATE_HZ, Playout
+from .text.notices import Notices
 from .text.spoken import speakable
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ _T = TypeVar("_T")
 class ReplyLimits:
     """How long an engine may keep us waiting, in seconds."""
 
+    slow_after_s: float = 4.0
+    """Without a token until then, the user is told to wait."""
     first_token_s: float = 15.0
     token_stall_s: float = 5.0
     first_audio_s: float = 5.0
@@ -47,6 +52,7 @@ class Speech:
     voice: str
     language: str | None
     speed: float
+    notices: Notices
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class Producer:
         llm: LLM,
         speech: Speech | None,
         messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        tool_choice: str = "auto",
         max_tokens: int,
         playout: Playout,
         spoken: SpokenText,
@@ -77,6 +85,8 @@ class Producer:
         self._llm = llm
         self._speech = speech
         self._messages = messages
+        self._tools = tools
+        self._tool_choice = tool_choice
         self._max_tokens = max_tokens
         self._playout = playout
         self._spoken = spoken
@@ -86,6 +96,7 @@ class Producer:
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by max_tokens
         self.result = Production()
         """What has come of it so far."""
+        self._calls: list[ToolCall] = []
         self._sounded = False
         self._blank = True
 
@@ -98,10 +109,9 @@ class Producer:
             except Exception as error:
                 self._fail(error, "tts_failed", "The voice")
                 thinking.cancel()
-        if self._blank and self.result.failure is None:
-            self.result.failure = Failure(
-                "llm_empty", "The language model answered with nothing; please ask again."
-            )
+        if self.result.failure is None:
+            for call in self._calls:
+                self._playout.put_call(call)
         return self.result
 
     def _fail(self, error: Exception, code: str, who: str) -> None:
@@ -118,23 +128,48 @@ class Producer:
 
     async def _think(self) -> None:
         splitter = ClauseSplitter()
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(self._limits.slow_after_s, self._notify_slow)
         try:
             await self._read(splitter)
+            if self._blank and not self._calls:
+                raise EngineError(
+                    "The language model answered with nothing; please ask again.",
+                    code="llm_empty",
+                )
         except Exception as error:
             self._fail(error, "llm_failed", "The language model")
+        finally:
+            slow.cancel()
         for clause in splitter.finish():
             self._marks.mark("first_clause")
             self._clauses.put_nowait(clause)
+        if self.result.failure is not None and self._speech is not None:
+            notices = self._speech.notices
+            self._clauses.put_nowait(notices.failed if self._blank else f" {notices.broken}")
         self._clauses.put_nowait(None)
+
+    def _notify_slow(self) -> None:
+        if self._speech is not None and not self.result.tokens:
+            self._clauses.put_nowait(f"{self._speech.notices.slow} ")
 
     async def _read(self, splitter: ClauseSplitter) -> None:
         limits, result = self._limits, self.result
-        stream = self._llm.stream(self._messages, max_tokens=self._max_tokens)
+        stream = self._llm.stream(
+            self._messages,
+            tools=self._tools,
+            tool_choice=self._tool_choice,
+            max_tokens=self._max_tokens,
+        )
         async with aclosing(stream):
             wait_s = limits.first_token_s
             while (token := await _next(stream, wait_s, "The language model")) is not None:
                 if isinstance(token, ToolCall):
-                    continue  # none was offered
+                    if self._tools:  # else it is a call of nothing that was offered
+                        self._calls.append(_fit_for_the_wire(token))
+                    self._on_progress()
+                    wait_s = limits.token_stall_s
+                    continue
                 if not result.tokens:
                     self._marks.mark("first_token")
                 result.tokens += 1
@@ -177,7 +212,7 @@ class Producer:
     async def _speak(self, speech: Speech, text: str, priority: Priority) -> None:
         stream = speech.tts.stream(
             text,
-            voice=speech.voice,
+            voice=choose(speech.voice, speech.tts.voices, language=speech.language),
             language=speech.language,
             speed=speech.speed,
             priority=priority,
@@ -205,6 +240,15 @@ class Producer:
         self._playout.put_sound(pcm)
         self._on_progress()
         await self._playout.room()
+
+
+def _fit_for_the_wire(call: ToolCall) -> ToolCall:
+    """Half a surrogate pair cannot be sent to anybody."""
+    return ToolCall(
+        call.call_id,
+        call.name.encode(errors="replace").decode(),
+        call.arguments.encode(errors="replace").decode(),
+    )
 
 
 async def _next(stream: AsyncGenerator[_T, None], wait_s: float, who: str) -> _T | None:

@@ -12,22 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import assert_never
-from uuid import uuid4
+from dataclasses import dataclass
 
 from . import announcements as say
+from .choice import Engines
 from .conversation import events as ev
 from .conversation.endpointing import SAMPLES_PER_MS
-from .conversation.history import History, Item, Part
+from .conversation.history import NOTHING_SAID, History, Item, Part
 from .conversation.turn import TurnController
-from .engines import ASR, LLM, TTS, VAD
-from .generation import Generation
+from .ids import new_id
 from .inbox import Inbox
 from .items import ItemDesk
 from .latency import Marks
+from .limits import SessionLimits
 from .listening import SLICE_BYTES, Ears
-from .reply import Producer, ReplyLimits, Speech
+from .replies import Replies, reply_modality
 
 log = logging.getLogger(__name__)
 
@@ -36,33 +35,6 @@ FRAMES_AT_ONCE = 8
 AT_ONCE_BYTES = 4 * FRAMES_AT_ONCE * SLICE_BYTES
 """Audio in one place of the inbox, at most: a second. So its bound is one of memory too,
 however much a client puts into an event."""
-DUCKED_GAIN = 0.25
-"""-12 dB: clearly lower, still there."""
-
-
-@dataclass(slots=True)
-class Engines:
-    """What serves now. A session asks anew for every utterance and every reply, so
-    that an engine put here is used from the next one on."""
-
-    vad: VAD
-    asr: ASR
-    llm: LLM
-    tts: TTS
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """What the operator sets for every session."""
-
-    transcript_s: float = 5.0
-    reply: ReplyLimits = field(default_factory=ReplyLimits)
-    max_tokens: int = 1024
-    """Of one reply, whatever the client allows."""
-    lead_ms: float = 2_000
-    """How far sound is sent ahead of real time."""
-    preroll_ms: int = 3_100
-    """Audio kept from before an onset: the longest padding (2 s) and onset (1 s)."""
 
 
 @dataclass(slots=True)
@@ -96,7 +68,6 @@ class Session:
         self._history = History()
         self._items = ItemDesk(self._history, client)
         self._utterances: dict[int, _Utterance] = {}
-        self._generations: dict[int, Generation] = {}
         self._marks = Marks(now_ms)
         self._tick: asyncio.TimerHandle | None = None
         self._tick_at_ms = 0.0
@@ -114,6 +85,17 @@ class Session:
                 preroll_ms=self._limits.preroll_ms,
             )
             self._ears.captions = self._settings.transcribe
+            self._replies = Replies(
+                engines=self._engines,
+                client=self._client,
+                history=self._history,
+                limits=self._limits,
+                settings=lambda: self._settings,
+                take_marks=self._take_marks,
+                post=self._inbox.post,
+                spawn=self._tasks.create_task,
+                now_ms=self._now_ms,
+            )
             try:
                 while True:
                     await self._take(await self._inbox.get())
@@ -170,33 +152,23 @@ class Session:
                 self._items.retrieve(item)
             case say.TruncateItem():
                 if self._items.truncate(item):
-                    self._stopped_by_client(item.item_id)
+                    for number in self._replies.stopped_by_client(item.item_id):
+                        self._handle(ev.PlaybackStopped(number))
             case say.DeleteItem():
                 self._items.delete(item)
             case say.CreateReply(options, event_id):
-                self._handle(ev.ReplyRequested(options, event_id))
+                beside = not options.in_conversation
+                if beside and reply_modality(options, self._settings) == "text":
+                    self._replies.write_beside(item)
+                else:
+                    self._handle(ev.ReplyRequested(options, event_id))
             case say.CancelActiveReply(reply_id, event_id):
-                self._handle(ev.CancelRequested(self._number_of(reply_id), event_id))
+                if not self._replies.cancel_beside(reply_id):
+                    self._handle(ev.CancelRequested(self._replies.number_of(reply_id), event_id))
             case say.Malformed(failure, param, event_id):
                 self._client.send(say.Refused(failure, param, event_id))
             case _:
                 self._handle(item)
-
-    def _number_of(self, reply_id: str | None) -> int | None:
-        if reply_id is None:
-            return None
-        for number, generation in self._generations.items():
-            if generation.view.id == reply_id:
-                return number
-        return 0
-
-    def _stopped_by_client(self, item_id: str) -> None:
-        for number, generation in list(self._generations.items()):
-            if generation.view.item_id == item_id:
-                generation.heard_is_known = True
-                if generation.ended:
-                    generation.silence()
-                    self._handle(ev.PlaybackStopped(number))
 
     def _handle(self, event: ev.Event) -> None:
         for action in self._turn.handle(event, self._now_ms()):
@@ -221,7 +193,7 @@ class Session:
     def _perform(self, action: ev.Action) -> None:
         match action:
             case ev.Listen(number, start_sample):
-                self._utterances[number] = _Utterance(_new_id("item"), Marks(self._now_ms))
+                self._utterances[number] = _Utterance(new_id("item"), Marks(self._now_ms))
                 settings = self._settings
                 self._ears.listen(
                     number,
@@ -255,44 +227,10 @@ class Session:
                     self._marks = Marks(self._now_ms)  # no turn began with it
             case ev.Refuse(failure, event_id):
                 self._client.send(say.Refused(failure, event_id=event_id))
+            case ev.WaitedForUser(number, start_sample, end_sample):
+                self._tell_waited(number, start_sample, end_sample)
             case _:
-                self._perform_on_reply(action)
-
-    def _perform_on_reply(
-        self,
-        action: ev.StartReply
-        | ev.OpenGate
-        | ev.Duck
-        | ev.Unduck
-        | ev.Pause
-        | ev.Resume
-        | ev.Flush
-        | ev.CancelReply
-        | ev.FinishReply,
-    ) -> None:
-        match action:
-            case ev.StartReply(number):
-                self._start(self._generations[number])
-            case ev.OpenGate(number, options):
-                self._new_generation(number, options).open()
-            case ev.Duck(number):
-                self._generations[number].playout.gain = DUCKED_GAIN
-            case ev.Unduck(number):
-                self._generations[number].playout.gain = 1.0
-            case ev.Pause(number):
-                self._generations[number].playout.pause()
-            case ev.Resume(number):
-                self._generations[number].playout.resume()
-            case ev.Flush(number):
-                self._generations[number].flush()
-            case ev.CancelReply(number, reason):
-                self._generations[number].end(reason)
-            case ev.FinishReply(number, outcome):
-                generation = self._generations[number]
-                generation.end(outcome)
-                log.info("turn %s: %s", generation.view.id, generation.marks.spans_ms())
-            case _:
-                assert_never(action)
+                self._replies.perform(action)
 
     def _stop_speech(self, utterance: _Utterance, end_sample: int) -> None:
         self._mark_end(utterance, end_sample)
@@ -323,64 +261,24 @@ class Session:
         seconds = self._ears.close(number)
         utterance.marks.mark("transcript")
         item = self._history.get(item_id)
-        if item is not None:  # the client may have deleted it already
+        if isinstance(item, Item):  # the client may have deleted it already
             item.parts[0].text = text
         if self._settings.transcribe:
             self._client.send(say.TranscriptCompleted(item_id, text, seconds))
 
-    # --- replies -------------------------------------------------------------
+    def _tell_waited(self, number: int, start_sample: int, end_sample: int) -> None:
+        item_id = new_id("item")
+        start_ms, end_ms = start_sample // SAMPLES_PER_MS, end_sample // SAMPLES_PER_MS
+        self._client.send(say.WaitedForUser(item_id, start_ms, end_ms))
+        item = Item(item_id, "user", [Part("input_audio", "")], blank=NOTHING_SAID)
+        previous_id = self._history.add(item)
+        self._client.send(say.AudioCommitted(item.id, previous_id))
+        self._client.send(say.ItemAdded(item, previous_id))
 
-    def _new_generation(self, number: int, options: ev.ReplyOptions) -> Generation:
-        settings, now_ms = self._settings, self._now_ms()
-        for old, generation in list(self._generations.items()):
-            # A second later than needed: the controller's own clock was read before this one.
-            if generation.ended and generation.playout.audible_until_ms <= now_ms - 1_000:
-                del self._generations[old]
-        given = options.instructions
-        limit = options.max_tokens or settings.max_tokens
-        view = say.ReplyView(
-            id=_new_id("resp"),
-            item_id=_new_id("item"),
-            generation=number,
-            modality=options.modality or settings.modality,
-            voice=options.voice or settings.voice,
-            max_tokens=None if limit == "inf" else limit,
-            metadata=options.metadata,
-        )
-        before = [g.playout.audible_until_ms for g in self._generations.values()]
-        generation = self._generations[number] = Generation(
-            view,
-            instructions=settings.instructions if given is None else given,
-            client=self._client,
-            history=self._history,
-            marks=self._marks,
-            post=self._inbox.post,
-            now_ms=self._now_ms,
-            lead_ms=self._limits.lead_ms,
-            starts_at_ms=max(before, default=0.0),
-            reports_latency=settings.reports_latency,
-        )
-        self._marks = Marks(self._now_ms)
-        return generation
-
-    def _start(self, generation: Generation) -> None:
-        settings, limits, view = self._settings, self._limits, generation.view
-        speech = None
-        if view.modality == "audio":
-            speech = Speech(self._engines.tts, view.voice, settings.spoken_language, settings.speed)
-        generation.marks.mark("started")
-        producer = Producer(
-            llm=self._engines.llm,
-            speech=speech,
-            messages=self._history.prompt(generation.instructions),
-            max_tokens=min(view.max_tokens or limits.max_tokens, limits.max_tokens),
-            playout=generation.playout,
-            spoken=generation.spoken,
-            limits=limits.reply,
-            marks=generation.marks,
-            on_progress=generation.on_progress,
-        )
-        generation.task = self._tasks.create_task(generation.produce(producer))
+    def _take_marks(self) -> Marks:
+        """The marks of the turn a reply now begins for; the next turn has its own."""
+        marks, self._marks = self._marks, Marks(self._now_ms)
+        return marks
 
     def _caption(self, number: int, delta: str) -> None:
         utterance = self._utterances.get(number)
@@ -392,11 +290,6 @@ class Session:
 
     def _close(self) -> None:
         self._ears.close_all()
-        for generation in self._generations.values():
-            generation.playout.flush()
+        self._replies.close()
         if self._tick is not None:
             self._tick.cancel()
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}_{uuid4().hex[:20]}"

@@ -19,12 +19,14 @@ import numpy as np
 
 from ivas import announcements as say
 from ivas.announcements import Announcement, SessionSettings
+from ivas.choice import Engines
 from ivas.conversation.events import ReplyOptions, TurnSettings
 from ivas.conversation.history import Item, Part
 from ivas.engines import Message, Token, Tool, ToolCall
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ivas.limits import SessionLimits
 from ivas.reply import ReplyLimits
-from ivas.session import Engines, Session, SessionLimits
+from ivas.session import Session
 
 A = TypeVar("A")
 
@@ -106,6 +108,12 @@ class Talk:
     engines: Engines
     running: asyncio.Task[None]
     settings: SessionSettings = field(default_factory=SessionSettings)
+
+    def swap(self, **engines: Any) -> None:
+        """Other engines serve from now on."""
+        for kind, engine in engines.items():
+            choice = next(c for c in self.engines.choices if c.kind == kind)
+            choice.candidates = (engine,)
 
     async def speak(self, ms: float) -> None:
         """The user makes a sound, in real time."""

@@ -11,13 +11,12 @@ from memory_client import fakes
 from ivas.app import (
     Startup,
     build,
-    by_kind,
-    choose_engines,
     load,
     session_defaults,
     session_limits,
     uvicorn_config,
 )
+from ivas.composition import choose_engines
 from ivas.engines.fake import FakeASR, FakeTTS
 from ivas.errors import EngineUnavailable, SettingsError
 from ivas.server.websocket import CuttingProtocol
@@ -36,7 +35,7 @@ class NoTTS(FakeTTS):
 
 
 def test_auto_takes_what_comes_with_the_package() -> None:
-    names = {kind: engine.name for kind, engine in by_kind(choose_engines(Settings())).items()}
+    names = {kind: engine.name for kind, engine in choose_engines(Settings()).by_kind().items()}
     assert names == {"vad": "silero", "asr": "pocketsphinx", "llm": "builtin", "tts": "espeak"}
 
 
@@ -46,7 +45,7 @@ def test_fake_takes_its_delays_from_the_settings() -> None:
         {"vad": fake, "asr": fake, "llm": fake, "tts": fake, "fake": {"transcript": "yes"}}
     )
     engines = choose_engines(settings)
-    assert {engine.name for engine in by_kind(engines).values()} == {"fake"}
+    assert {engine.name for engine in engines.by_kind().values()} == {"fake"}
 
 
 def test_a_third_partys_engine_is_made_by_its_factory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +113,7 @@ def test_engines_start_and_end_with_the_server() -> None:
     with TestClient(build(Settings(), engines=engines)) as client:
         assert client.get("/health").json()["status"] == "ok"
         assert client.get("/ready").status_code == 200
-    assert not any(engine.status().ready for engine in by_kind(engines).values())
+    assert not any(engine.status().ready for engine in engines.by_kind().values())
 
 
 def test_the_settings_reach_the_sessions() -> None:

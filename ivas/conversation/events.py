@@ -15,7 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ivas.engines import Tool
+
+from .history import AnyItem
+
 Modality = Literal["audio", "text"]
+AudioFormat = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
+"""On the wire: PCM16 at 24 kHz, or G.711 mu-law and A-law at 8 kHz."""
 CancelReason = Literal["turn_detected", "client_cancelled"]
 Outcome = Literal["completed", "max_output_tokens"]
 
@@ -37,6 +43,13 @@ class ReplyOptions:
     voice: str | None = None
     max_tokens: int | Literal["inf"] | None = None
     metadata: dict[str, str] | None = field(default=None, hash=False)
+    tools: tuple[Tool, ...] | None = field(default=None, hash=False)
+    tool_choice: str | None = None
+    audio_format: AudioFormat | None = None
+    in_conversation: bool = True
+    """False: it neither enters the conversation nor is entered into it."""
+    context: tuple[AnyItem | str, ...] | None = field(default=None, hash=False)
+    """What it answers, instead of the conversation: items, or ids of the conversation's."""
 
 
 # --- events: what happened ---------------------------------------------------
@@ -222,6 +235,15 @@ class LoseTranscript:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitedForUser:
+    """Nobody spoke after a reply: tell the client, and commit a user message without words."""
+
+    utterance: int
+    start_sample: int
+    end_sample: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiscardUser:
     """The utterance was nothing: close it, leave no trace in the history."""
 
@@ -312,6 +334,7 @@ Action = (
     | CommitUser
     | SetTranscript
     | LoseTranscript
+    | WaitedForUser
     | DiscardUser
     | StartReply
     | OpenGate
@@ -355,6 +378,9 @@ class TurnSettings:
     """Voiced audio over a reply that stops it."""
     overlap_silence_ms: float = 192
     """Silence after which a shorter sound over a reply is dismissed."""
+
+    idle_timeout_ms: float | None = None
+    """Silence after a reply until the assistant speaks again by itself; None = for ever."""
 
     max_collect_ms: float = 300_000
     """Push-to-talk audio longer than this without a commit is forgotten."""

@@ -1,5 +1,7 @@
 """What has been said: the items of a conversation, cut to what was heard.
 
+An item is a message, a function the LLM called, or what the function gave back.
+
 Items are only ever appended, cut or deleted on the client's word, never
 rewritten, so that the prompt of one turn begins with the bytes of the prompt
 before and the LLM's cache stays warm. Consecutive user messages stay separate
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ivas.engines import INAUDIBLE, Message
+from ivas.engines import INAUDIBLE, Message, ToolCall
 
 ItemRole = Literal["system", "user", "assistant"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -22,6 +24,11 @@ CUT = "…"
 """Ends an assistant message in the prompt that the user did not hear to its end."""
 WIRE_MS = 1.0
 """The wire counts whole milliseconds, so who has played all may report this much less."""
+NOTHING_SAID = "(says nothing)"
+"""Stands in a prompt for a user who was waited for in vain."""
+NO_OUTPUT = "(no result)"
+"""Stands in a prompt for what a function has not given back: no LLM's server takes a
+call without its result."""
 MS_PER_CHARACTER = 65.0
 """Speaking time of a clause whose audio is not finished yet: about 15 characters a
 second, a usual rate of speech. Only ever used to round what was heard down."""
@@ -118,29 +125,55 @@ class Item:
     """For an assistant's speech: which words sound when."""
     cut: bool = False
     """The user did not hear (or read) all of it."""
+    blank: str = INAUDIBLE
+    """What the LLM reads where a user's message has no words."""
 
     @property
     def text(self) -> str:
         return "\n".join(part.text for part in self.parts if part.text)
 
 
+@dataclass(slots=True)
+class FunctionCall:
+    """The LLM asked for a function to be run; `arguments` is JSON text."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: ItemStatus = "completed"
+
+
+@dataclass(slots=True)
+class FunctionOutput:
+    """What the function that was called gave back."""
+
+    id: str
+    call_id: str
+    output: str
+    status: ItemStatus = "completed"
+
+
+AnyItem = Item | FunctionCall | FunctionOutput
+
+
 class History:
     """The items in order."""
 
     def __init__(self) -> None:
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, AnyItem] = {}
         self._order: list[str] = []
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[AnyItem]:
         return (self._items[id] for id in self._order)
 
-    def get(self, item_id: str) -> Item | None:
+    def get(self, item_id: str) -> AnyItem | None:
         return self._items.get(item_id)
 
-    def add(self, item: Item, *, after: str | None = None) -> str | None:
+    def add(self, item: AnyItem, *, after: str | None = None) -> str | None:
         """Put `item` behind the item `after` ("root" = in front, None = at the end).
 
         Returns the id of the item before it, None if it is the first.
@@ -181,15 +214,41 @@ class History:
     def prompt(self, instructions: str) -> list[Message]:
         """What the LLM is to see: the instructions, then what was said and heard."""
         messages = [Message("system", instructions)] if instructions else []
+        outputs = {item.call_id: item for item in self if isinstance(item, FunctionOutput)}
+        group: list[ToolCall] = []  # calls that stand together belong to one message
         for item in self:
-            text = item.text
-            if item.role == "assistant":
-                if not text.strip():
-                    continue  # nothing of it was heard: it was never said
-                text = f"{text.rstrip()}{CUT}" if item.cut else text
-            elif not text.strip():
-                text = INAUDIBLE
-            if item.role == "user" and messages and messages[-1].role == "user":
-                text = f"{messages.pop().text}\n{text}"
-            messages.append(Message(item.role, text))
+            if isinstance(item, FunctionCall):
+                group.append(ToolCall(item.call_id, item.name, item.arguments))
+            elif isinstance(item, Item):
+                _called(messages, group, outputs)
+                _said(messages, item)
+        _called(messages, group, outputs)
         return messages
+
+
+def _said(messages: list[Message], item: Item) -> None:
+    text = item.text
+    if item.role == "assistant":
+        if not text.strip():
+            return  # nothing of it was heard: it was never said
+        text = f"{text.rstrip()}{CUT}" if item.cut else text
+    elif not text.strip():
+        text = item.blank
+    if item.role == "user" and messages and messages[-1].role == "user":
+        text = f"{messages.pop().text}\n{text}"
+    messages.append(Message(item.role, text))
+
+
+def _called(
+    messages: list[Message], group: list[ToolCall], outputs: dict[str, FunctionOutput]
+) -> None:
+    """Put calls, and right behind them their results, wherever those stand."""
+    if not group:
+        return
+    text = messages.pop().text if messages and messages[-1].role == "assistant" else ""
+    messages.append(Message("assistant", text, tool_calls=tuple(group)))
+    for call in group:
+        output = outputs.get(call.call_id)
+        text = NO_OUTPUT if output is None else output.output
+        messages.append(Message("tool", text, tool_call_id=call.call_id))
+    group.clear()

@@ -75,6 +75,7 @@ from .events import (
     TranscriptionFailed,
     TurnSettings,
     Unduck,
+    WaitedForUser,
 )
 from .interruption import decide
 
@@ -137,6 +138,8 @@ class TurnController:
         self._pending: dict[int, _Pending] = {}
         self._reply: _Reply | None = None
         self._tails: dict[int, float] = {}  # generations sent whole: when each has sounded
+        self._replied: tuple[float, int] | None = None  # when the last reply had sounded, and
+        # how far the microphone had come when it was sent; None = the user did something since
         self._words: deque[str] = deque(maxlen=16)  # said since the last reply, for its key
         self._out: list[Action] = []
 
@@ -187,6 +190,8 @@ class TurnController:
         if self._reply is not None:
             deadlines.append(self._reply.deadline_ms)
         deadlines += self._tails.values()
+        if (idle_ms := self._idle_deadline()) is not None:
+            deadlines.append(idle_ms)
         return min(deadlines, default=None)
 
     @property
@@ -253,6 +258,14 @@ class TurnController:
         else:
             self._announce()
 
+    def _idle_deadline(self) -> float | None:
+        """When the assistant speaks again by itself; None = it waits."""
+        after_ms = self.settings.idle_timeout_ms
+        waits = self.user == "idle" and not self._pending and self._reply is None
+        if self._replied is None or after_ms is None or not waits:
+            return None
+        return self._replied[0] + after_ms
+
     def _full(self) -> bool:
         """The utterance may not grow further: endless talk comes in pieces."""
         spoken = (self._position - self._start_sample) / SAMPLES_PER_MS
@@ -270,6 +283,7 @@ class TurnController:
     def _announce(self) -> None:
         assert self._current is not None
         self.user = "speaking"
+        self._replied = None
         for pending in self._pending.values():
             pending.answered = False  # the user goes on: the reply comes after these words
         self._do(AnnounceSpeech(self._current, self._start_sample))
@@ -407,6 +421,7 @@ class TurnController:
     def _new_reply(self, options: ReplyOptions, now_ms: float) -> None:
         """A reply from now on; `_settle` starts it once no transcript is awaited."""
         self._generation += 1
+        self._replied = None
         deadline_ms = now_ms + self.settings.reply_stall_ms
         self._reply = _Reply(self._generation, False, deadline_ms)
         self._do(OpenGate(self._generation, options))
@@ -427,6 +442,7 @@ class TurnController:
         if self._active(generation) is None:
             return
         self._end_reply(outcome)
+        self._replied = (max(until_ms, now_ms), self._position)
         if until_ms > now_ms:
             self._tails[generation] = until_ms
 
@@ -487,12 +503,23 @@ class TurnController:
             self._do(Flush(self._reply.generation))
             self._end_reply(_NO_REPLY)
         self._tails = {g: until for g, until in self._tails.items() if until > now_ms}
+        idle_ms = self._idle_deadline()
+        if idle_ms is not None and idle_ms <= now_ms:
+            self._give_up_waiting(now_ms)
         if self._frame_deadline_ms <= now_ms:
             if self.user == "overlap":
                 self._drop_user()
             elif self.user == "speaking":
                 self._endpointer.stop()
                 self._finish_speech(self._position, now_ms)
+
+    def _give_up_waiting(self, now_ms: float) -> None:
+        """Nobody has spoken since the reply: the assistant takes the turn itself."""
+        assert self._replied is not None
+        start_sample = self._replied[1]
+        self._utterance += 1
+        self._do(WaitedForUser(self._utterance, start_sample, self._position))
+        self._new_reply(ReplyOptions(), now_ms)
 
     def _settle(self, now_ms: float) -> None:
         """What follows from the new state, however it came about."""

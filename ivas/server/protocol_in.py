@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import binascii
 from typing import Annotated, Any, Literal
-from uuid import uuid4
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ivas import announcements as say
 from ivas.conversation.events import Failure, ReplyOptions
-from ivas.conversation.history import Item, Part
+from ivas.conversation.history import AnyItem, FunctionCall, FunctionOutput, Item, Part
 from ivas.errors import ClientError
+from ivas.ids import new_id
 
-from .protocol_session import MAX_TEXT, PcmFormat, SessionConfig, Voice, refuse_invalid
+from .protocol_models import MAX_TEXT, Format, Shape, ToolChoice, Tools, Voice, tool_choice
+from .protocol_session import SessionConfig, refuse_invalid
 
 MAX_AUDIO_BYTES = 15 * 1024 * 1024
 """Most audio in one append, the limit of the OpenAI API."""
@@ -29,25 +30,25 @@ MAX_ID = 512
 MAX_INTEGER = 2**53
 """Integers are below it: what JavaScript, and so JSON, holds exactly."""
 
+MAX_CONTEXT = 512
+"""Most items a reply may be given instead of the conversation."""
+
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
+ItemId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class _TextContent(_Model):
+class _TextContent(Shape):
     type: Literal["input_text", "output_text"]
     text: Text
 
 
-class _AudioContent(_Model):
+class _AudioContent(Shape):
     type: Literal["input_audio", "output_audio"]
     transcript: Text
 
 
-class _Message(_Model):
-    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+class _Message(Shape):
+    id: ItemId | None = None
     type: Literal["message"]
     role: Literal["system", "user", "assistant"]
     content: Annotated[
@@ -56,25 +57,39 @@ class _Message(_Model):
     ]
 
 
-class _VoiceOut(_Model):
-    format: PcmFormat | None = None
+class _FunctionCall(Shape):
+    id: ItemId | None = None
+    call_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    arguments: Text
+
+
+class _FunctionOutput(Shape):
+    id: ItemId | None = None
+    call_id: Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+    output: Text
+
+
+class _VoiceOut(Shape):
+    format: Format | None = None
     voice: Voice | None = None
 
 
-class _AudioOut(_Model):
+class _AudioOut(Shape):
     output: _VoiceOut | None = None
 
 
-class _Response(_Model):
+class _Response(Shape):
     output_modalities: (
         Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=1)] | None
     ) = None
     instructions: Text | None = None
     audio: _AudioOut | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] | None = None
-    conversation: Literal["auto"] | None = None
-    input: None = None
+    conversation: Literal["auto", "none"] | None = None
+    input: Annotated[list[dict[str, Any]], Field(max_length=MAX_CONTEXT)] | None = None
     metadata: (
         Annotated[
             dict[
@@ -131,9 +146,16 @@ def _audio(event: dict[str, Any]) -> bytes:
     return pcm
 
 
+_OF_CONVERSATIONS = frozenset(
+    {"response.create", "response.cancel", "conversation.item.create", "conversation.item.truncate"}
+)
+
+
 def _command(
     kind: object, event: dict[str, Any], event_id: str | None, config: SessionConfig
 ) -> say.Command:
+    if config.kind == "transcription" and kind in _OF_CONVERSATIONS:
+        raise _invalid("type", f"a transcription session has no {str(kind).partition('.')[0]}s")
     match kind:
         case "session.update":
             config.update(event.get("session"))
@@ -144,7 +166,7 @@ def _command(
             return say.ClearAudio(event_id)
         case "conversation.item.create":
             after = _optional_id(event, "previous_item_id")
-            return say.AddItem(_item(event.get("item")), after, event_id)
+            return say.AddItem(_item(event.get("item"), "item"), after, event_id)
         case "conversation.item.retrieve":
             return say.RetrieveItem(_id(event, "item_id"), event_id)
         case "conversation.item.truncate":
@@ -168,27 +190,57 @@ def _command(
             raise _invalid("type", f"this server knows no event {str(kind)[:100]!r}")
 
 
-def _item(given: object) -> Item:
+def _item(given: object, at: str) -> AnyItem:
+    """One item; `at` is where it stands in the event, for errors."""
     if not isinstance(given, dict):
-        raise _missing("item")
-    if given.get("type") not in (None, "message"):
-        raise _invalid("item.type", 'this version serves items of type "message" only')
+        raise _missing(at)
     try:
-        message = _Message.model_validate(given)
+        match given.get("type", "message"):
+            case "message":
+                return _message(_Message.model_validate({"type": "message", **given}), at)
+            case "function_call":
+                call = _FunctionCall.model_validate(given)
+                call_id = call.call_id or new_id("call")
+                return FunctionCall(_item_id(call.id), call_id, call.name, call.arguments)
+            case "function_call_output":
+                output = _FunctionOutput.model_validate(given)
+                return FunctionOutput(_item_id(output.id), output.call_id, output.output)
     except ValidationError as error:
-        refuse_invalid(error, "item", given)
+        refuse_invalid(error, at, given)
+    why = "this server knows items of type message, function_call and function_call_output"
+    raise _invalid(f"{at}.type", why)
+
+
+def _message(message: _Message, at: str) -> Item:
     parts = []
     direction = "output" if message.role == "assistant" else "input"
     for index, content in enumerate(message.content):
         spoken = isinstance(content, _AudioContent)
         if not content.type.startswith(direction) or (spoken and message.role == "system"):
-            param = f"item.content.{index}.type"
+            param = f"{at}.content.{index}.type"
             raise _invalid(param, f"a {message.role} message cannot hold {content.type}")
         text = content.transcript if isinstance(content, _AudioContent) else content.text
         parts.append(Part(content.type, text))
     if sum(len(part.text or "") for part in parts) > MAX_TEXT:
-        raise _invalid("item.content", f"at most {MAX_TEXT} characters in one item")
-    return Item(message.id or f"item_{uuid4().hex[:20]}", message.role, parts)
+        raise _invalid(f"{at}.content", f"at most {MAX_TEXT} characters in one item")
+    return Item(_item_id(message.id), message.role, parts)
+
+
+def _item_id(given: str | None) -> str:
+    return given or new_id("item")
+
+
+def _context(given: list[dict[str, Any]] | None) -> tuple[AnyItem | str, ...] | None:
+    if given is None:
+        return None
+    context: list[AnyItem | str] = []
+    for index, entry in enumerate(given):
+        at = f"response.input.{index}"
+        if entry.get("type") == "item_reference":
+            context.append(_id(entry, "id", f"{at}.id"))
+        else:
+            context.append(_item(entry, at))
+    return tuple(context)
 
 
 def _reply_options(given: object) -> ReplyOptions:
@@ -198,20 +250,26 @@ def _reply_options(given: object) -> ReplyOptions:
         response = _Response.model_validate(given)
     except ValidationError as error:
         refuse_invalid(error, "response", given)
-    voice = response.audio.output.voice if response.audio and response.audio.output else None
+    output = response.audio.output if response.audio else None
+    choice = response.tool_choice
     return ReplyOptions(
         modality=response.output_modalities[0] if response.output_modalities else None,
         instructions=response.instructions,
-        voice=voice,
+        voice=output.voice if output else None,
         max_tokens=response.max_output_tokens,
         metadata=response.metadata,
+        tools=None if response.tools is None else tuple(f.tool for f in response.tools),
+        tool_choice=None if choice is None else tool_choice(choice),
+        audio_format=output.format.type if output and output.format else None,
+        in_conversation=response.conversation != "none",
+        context=_context(response.input),
     )
 
 
-def _id(event: dict[str, Any], key: str) -> str:
+def _id(event: dict[str, Any], key: str, at: str | None = None) -> str:
     value = _optional_id(event, key)
     if value is None:
-        raise _missing(key)
+        raise _missing(at or key)
     return value
 
 

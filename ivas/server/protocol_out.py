@@ -16,8 +16,10 @@ from typing import Any, assert_never
 import orjson
 
 from ivas import announcements as say
+from ivas.audio.g711 import Downsampler24to8, encode_alaw, encode_ulaw
+from ivas.choice import Change
 from ivas.conversation.events import Failure
-from ivas.conversation.history import Item, Part, PartKind
+from ivas.conversation.history import AnyItem, FunctionCall, FunctionOutput, Item, Part, PartKind
 
 Event = dict[str, Any]
 
@@ -28,10 +30,24 @@ class Encoder:
     def __init__(self, *, tag: str, conversation_id: str) -> None:
         self._ids = (f"event_{tag}{number:x}" for number in count(1))
         self._conversation_id = conversation_id
+        self._downsampler = Downsampler24to8()
+        self._resampled: str | None = None  # the reply whose sound is in it
 
     def created(self, session: Event) -> str:
         """The first message of every connection."""
         return self._dump({"type": "session.created", "session": session})
+
+    def engines_changed(self, change: Change) -> str:
+        """For a client that opted in to `engines`."""
+        return self._dump(
+            {
+                "type": "ivas.engines",
+                "kind": change.kind,
+                "engine": change.engine,
+                "before": change.before,
+                "reason": change.reason,
+            }
+        )
 
     def encode(self, announcement: say.Announcement) -> Iterator[str]:
         """The frames that say it, in order."""
@@ -55,6 +71,13 @@ class Encoder:
             case say.SpeechStopped(item_id, end_ms):
                 yield {
                     "type": "input_audio_buffer.speech_stopped",
+                    "audio_end_ms": end_ms,
+                    "item_id": item_id,
+                }
+            case say.WaitedForUser(item_id, start_ms, end_ms):
+                yield {
+                    "type": "input_audio_buffer.timeout_triggered",
+                    "audio_start_ms": start_ms,
                     "audio_end_ms": end_ms,
                     "item_id": item_id,
                 }
@@ -94,14 +117,35 @@ class Encoder:
             case say.LatencyMeasured(reply, spans):
                 yield {"type": "ivas.latency", "response_id": reply.id, "spans_ms": dict(spans)}
             case say.AudioSpoken(reply, pcm):
-                delta = base64.b64encode(pcm).decode("ascii")
-                yield _content(reply, "response.output_audio.delta", delta=delta)
+                yield from self._sound(reply, pcm)
             case _:
                 yield from self._reply_events(announcement)
 
+    def _sound(self, reply: say.ReplyView, pcm: bytes) -> Iterator[Event]:
+        if reply.audio_format != "audio/pcm":
+            if self._resampled != reply.id:
+                self._resampled, self._downsampler = reply.id, Downsampler24to8()
+            pcm = _g711(reply, self._downsampler.push(pcm))
+        if pcm:
+            delta = base64.b64encode(pcm).decode("ascii")
+            yield _content(reply, "response.output_audio.delta", delta=delta)
+
+    def _last_sound(self, reply: say.ReplyView) -> Iterator[Event]:
+        """What the resampler still holds of a message that was spoken to its end."""
+        if self._resampled == reply.id:
+            self._resampled = None
+            if pcm := _g711(reply, self._downsampler.finish()):
+                delta = base64.b64encode(pcm).decode("ascii")
+                yield _content(reply, "response.output_audio.delta", delta=delta)
+
     def _reply_events(
         self,
-        announcement: say.ReplyStarted | say.MessageStarted | say.WordsSpoken | say.ReplyEnded,
+        announcement: say.ReplyStarted
+        | say.MessageStarted
+        | say.WordsSpoken
+        | say.MessageEnded
+        | say.FunctionCalled
+        | say.ReplyEnded,
     ) -> Iterator[Event]:
         reply = announcement.reply
         match announcement:
@@ -110,51 +154,32 @@ class Encoder:
                     "type": "response.created",
                     "response": self._response(reply, "in_progress", None, [], None),
                 }
-            case say.MessageStarted(reply, previous_id):
+            case say.MessageStarted(_, previous_id):
                 item = _assistant(reply, "in_progress", None)
-                yield {
-                    "type": "response.output_item.added",
-                    "response_id": reply.id,
-                    "output_index": 0,
-                    "item": item,
-                }
-                yield {
-                    "type": "conversation.item.added",
-                    "item": item,
-                    "previous_item_id": previous_id,
-                }
+                yield from _item_events(reply, "added", item, 0, previous_id)
                 yield _content(reply, "response.content_part.added", part=_part(reply, ""))
-            case say.WordsSpoken(reply, delta):
+            case say.WordsSpoken(_, delta):
                 yield _content(reply, f"response.{_text_kind(reply)}.delta", delta=delta)
-            case say.ReplyEnded():
-                yield from self._ended(reply, announcement)
+            case say.MessageEnded(_, said, state, previous_id):
+                if state == "completed":
+                    yield from self._last_sound(reply)
+                yield from _message_done(reply, said)
+                item = _assistant(reply, state, said)
+                yield from _item_events(reply, "done", item, 0, previous_id)
+            case say.FunctionCalled(_, call, index, previous_id):
+                yield from _function_called(reply, call, index, previous_id)
+            case say.ReplyEnded(_, outcome, text, calls, usage):
+                status, details = _status(outcome)
+                output = [_item(call) for call in calls]
+                if text is not None:
+                    whole = "completed" if status == "completed" else "incomplete"
+                    output.insert(0, _assistant(reply, whole, text))
+                yield {
+                    "type": "response.done",
+                    "response": self._response(reply, status, details, output, usage),
+                }
             case _:
                 assert_never(announcement)
-
-    def _ended(self, reply: say.ReplyView, ended: say.ReplyEnded) -> Iterator[Event]:
-        status, details = _status(ended.outcome)
-        output = []
-        if ended.text is not None:
-            yield from _message_done(reply, ended.text)
-            item = _assistant(
-                reply, "completed" if status == "completed" else "incomplete", ended.text
-            )
-            output = [item]
-            yield {
-                "type": "conversation.item.done",
-                "item": item,
-                "previous_item_id": ended.previous_item_id,
-            }
-            yield {
-                "type": "response.output_item.done",
-                "response_id": reply.id,
-                "output_index": 0,
-                "item": item,
-            }
-        yield {
-            "type": "response.done",
-            "response": self._response(reply, status, details, output, ended.usage),
-        }
 
     def _response(
         self,
@@ -170,12 +195,10 @@ class Encoder:
             "status": status,
             "status_details": details,
             "output": output,
-            "conversation_id": self._conversation_id,
+            "conversation_id": self._conversation_id if reply.in_conversation else None,
             "output_modalities": [reply.modality],
             "max_output_tokens": reply.max_tokens or "inf",
-            "audio": {
-                "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": reply.voice}
-            },
+            "audio": {"output": {"format": _format(reply), "voice": reply.voice}},
             "metadata": reply.metadata,
             "usage": None if usage is None else _usage(usage),
         }
@@ -192,6 +215,59 @@ def _status(outcome: object) -> tuple[str, Event | None]:
             return "failed", {"type": "failed", "error": error}
         case _:
             return "cancelled", {"type": "cancelled", "reason": outcome}
+
+
+def _format(reply: say.ReplyView) -> Event:
+    if reply.audio_format == "audio/pcm":
+        return {"type": "audio/pcm", "rate": 24000}
+    return {"type": reply.audio_format}
+
+
+def _g711(reply: say.ReplyView, pcm: bytes) -> bytes:
+    return encode_ulaw(pcm) if reply.audio_format == "audio/pcmu" else encode_alaw(pcm)
+
+
+def _item_events(
+    reply: say.ReplyView, stage: str, item: Event, index: int, previous_id: str | None
+) -> Iterator[Event]:
+    """An item of a reply comes or is complete; both its owners are told.
+
+    Of one outside of the conversation only the response.
+    """
+    output = {
+        "type": f"response.output_item.{stage}",
+        "response_id": reply.id,
+        "output_index": index,
+        "item": item,
+    }
+    owned = {
+        "type": f"conversation.item.{stage}",
+        "item": item,
+        "previous_item_id": previous_id,
+    }
+    if not reply.in_conversation:
+        yield output
+    elif stage == "added":
+        yield from (output, owned)
+    else:
+        yield from (owned, output)
+
+
+def _function_called(
+    reply: say.ReplyView, call: FunctionCall, index: int, previous_id: str | None
+) -> Iterator[Event]:
+    begun = _item(call) | {"status": "in_progress", "arguments": ""}
+    yield from _item_events(reply, "added", begun, index, previous_id)
+    where = {
+        "response_id": reply.id,
+        "item_id": call.id,
+        "output_index": index,
+        "call_id": call.call_id,
+    }
+    arguments = "response.function_call_arguments"
+    yield {"type": f"{arguments}.delta", **where, "delta": call.arguments}
+    yield {"type": f"{arguments}.done", **where, "name": call.name, "arguments": call.arguments}
+    yield from _item_events(reply, "done", _item(call), index, previous_id)
 
 
 def _message_done(reply: say.ReplyView, text: str) -> Iterator[Event]:
@@ -240,15 +316,27 @@ def _assistant(reply: say.ReplyView, status: str, text: str | None) -> Event:
     }
 
 
-def _item(item: Item) -> Event:
-    return {
-        "id": item.id,
-        "object": "realtime.item",
-        "type": "message",
-        "role": item.role,
-        "status": item.status,
-        "content": [_content_part(part) for part in item.parts],
-    }
+def _item(item: AnyItem) -> Event:
+    common: Event = {"id": item.id, "object": "realtime.item", "status": item.status}
+    match item:
+        case FunctionCall():
+            return common | {
+                "type": "function_call",
+                "call_id": item.call_id,
+                "name": item.name,
+                "arguments": item.arguments,
+            }
+        case FunctionOutput():
+            return common | {
+                "type": "function_call_output",
+                "call_id": item.call_id,
+                "output": item.output,
+            }
+        case Item():
+            content = [_content_part(part) for part in item.parts]
+            return common | {"type": "message", "role": item.role, "content": content}
+        case _:
+            assert_never(item)
 
 
 def _content_part(part: Part) -> Event:

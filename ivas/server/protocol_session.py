@@ -1,25 +1,33 @@
-"""The `session` object of the OpenAI Realtime protocol (GA shape).
+"""The `session` object of one connection, and what it means for the session.
 
 A client updates parts of it, the server always answers with the whole effective
-object. Unknown keys are dropped, not refused: some stock clients treat every error
-as the end. What this server does not do is refused by name.
+object. What this server does not do is refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from ivas.announcements import SessionSettings
-from ivas.conversation.events import TurnSettings
+from ivas.conversation.events import AudioFormat, TurnSettings
 from ivas.errors import ClientError
 
-MAX_TEXT = 32_768
-"""Longest text of one item or of the instructions, in characters: about what the
-context of a small local model holds, and the longest instructions a setting may hold."""
+from .protocol_models import (
+    Audio,
+    AudioInput,
+    AudioOutput,
+    RealtimeSession,
+    SemanticVad,
+    ServerVad,
+    TranscriptionAudio,
+    TranscriptionInput,
+    TranscriptionSession,
+    tool_choice,
+)
 
 MAX_PARAM = 200
 """Longest `param` of an error, in characters: a client may have made up the key."""
@@ -27,139 +35,48 @@ MAX_PARAM = 200
 EAGERNESS_MS = {"low": 900, "medium": 600, "auto": 600, "high": 300}
 """`semantic_vad` as a silence window, milliseconds."""
 
-IVAS_EVENTS = frozenset({"latency"})
-"""What a client may opt in to; other names are left out of the effective session."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class PcmFormat(_Model):
-    type: Literal["audio/pcm"] = "audio/pcm"
-    rate: Literal[24000] = 24000
-
-
-Name = Annotated[str, Field(max_length=200)]
-
-
-class Transcription(_Model):
-    model: Name | None = None
-    language: str | None = Field(None, max_length=35)
-    prompt: str | None = Field(None, max_length=MAX_TEXT)
-
-
-class NoiseReduction(_Model):
-    type: Literal["near_field", "far_field"]
-
-
-class ServerVad(_Model):
-    type: Literal["server_vad"]
-    threshold: float = Field(0.5, ge=0, le=1)
-    prefix_padding_ms: int = Field(300, ge=0, le=2000)
-    silence_duration_ms: int = Field(500, ge=0, le=10_000)
-    create_response: bool = True
-    interrupt_response: bool = True
-    idle_timeout_ms: None = None
-
-
-class SemanticVad(_Model):
-    type: Literal["semantic_vad"]
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
-    create_response: bool = True
-    interrupt_response: bool = True
-
-
-class AudioInput(_Model):
-    format: PcmFormat = PcmFormat()
-    transcription: Transcription | None = None
-    noise_reduction: NoiseReduction | None = None
-    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = None
-
-
-def _voice_id(value: object) -> object:
-    """Clients may say `{"id": ...}`; the echo is always a string."""
-    return value["id"] if isinstance(value, Mapping) and "id" in value else value
-
-
-Voice = Annotated[str, BeforeValidator(_voice_id), Field(max_length=200)]
-
-
-class AudioOutput(_Model):
-    format: PcmFormat = PcmFormat()
-    voice: Voice = ""
-    speed: float = Field(1.0, ge=0.25, le=4)
-
-
-class Audio(_Model):
-    input: AudioInput = AudioInput()
-    output: AudioOutput = AudioOutput()
-
-
-class TokenLimits(_Model):
-    post_instructions: int | None = Field(None, ge=0, lt=2**53)
-
-
-class RetentionRatio(_Model):
-    type: Literal["retention_ratio"]
-    retention_ratio: float = Field(ge=0, le=1)
-    token_limits: TokenLimits | None = None
-
-
-class Tracing(_Model):
-    workflow_name: Name | None = None
-    group_id: Name | None = None
-
-
-def _known_events(names: list[str]) -> list[str]:
-    return sorted(IVAS_EVENTS.intersection(names))
-
-
-class Extensions(_Model):
-    """What a client may opt in to beyond the standard."""
-
-    events: Annotated[list[str], AfterValidator(_known_events)] = []
-
-
-Include = Literal["item.input_audio_transcription.logprobs"]
-
-
-class RealtimeSession(_Model):
-    """The effective session."""
-
-    type: Literal["realtime"] = "realtime"
-    output_modalities: Annotated[
-        list[Literal["audio", "text"]], Field(min_length=1, max_length=1)
-    ] = ["audio"]
-    instructions: str = Field("", max_length=MAX_TEXT)
-    audio: Audio = Audio()
-    tools: Annotated[list[Any], Field(max_length=0)] = []
-    tool_choice: Literal["auto", "none", "required"] = "auto"
-    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = "inf"
-    truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
-    tracing: Literal["auto"] | Tracing | None = None
-    include: Annotated[list[Include], Field(max_length=8)] | None = None
-    ivas: Extensions | None = None
+Kind = Literal["realtime", "transcription"]
 
 
 class SessionConfig:
-    """One connection's session object. `update` is all or nothing."""
+    """One connection's session object. `update` is all or nothing.
 
-    def __init__(self, *, session_id: str, model: str, defaults: SessionSettings) -> None:
-        self._fixed = {"id": session_id, "object": "realtime.session", "model": model}
+    `kind` None: a conversation, unless the client's first update wants transcripts only.
+    `expires_at`: epoch seconds at which the server will end it.
+    """
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        model: str,
+        defaults: SessionSettings,
+        kind: Kind | None = None,
+        expires_at: int | None = None,
+    ) -> None:
+        self._id = session_id
+        self._model = model
+        self._expires_at = expires_at
         self._defaults = defaults
+        self._undecided = kind is None
         turn = defaults.turn
-        vad = ServerVad(
+        self._vad = ServerVad(
             type="server_vad",
             threshold=turn.threshold,
             prefix_padding_ms=round(turn.prefix_padding_ms),
             silence_duration_ms=round(turn.silence_ms),
         )
-        self._vad_defaults = vad.model_dump()
-        self._session = RealtimeSession(
+        self._session = self._begin(kind or "realtime")
+
+    def _begin(self, kind: Kind) -> RealtimeSession | TranscriptionSession:
+        if kind == "transcription":
+            heard = TranscriptionInput(turn_detection=self._vad)
+            return TranscriptionSession(audio=TranscriptionAudio(input=heard))
+        defaults = self._defaults
+        return RealtimeSession(
             instructions=defaults.instructions,
             audio=Audio(
-                input=AudioInput(turn_detection=vad),
+                input=AudioInput(turn_detection=self._vad),
                 output=AudioOutput(voice=defaults.voice, speed=defaults.speed),
             ),
         )
@@ -178,43 +95,83 @@ class SessionConfig:
                 code="missing_required_parameter",
                 param="session.type",
             )
-        merged = _merge(self._session.model_dump(), changes)
-        _fill_turn_detection(merged, self._vad_defaults)
+        kind = changes["type"]
+        base = self._session
+        if kind != base.type and kind in ("realtime", "transcription"):
+            if not self._undecided:
+                raise ClientError(
+                    "Invalid value for 'session.type': a session cannot change its type; "
+                    "connect anew for the other.",
+                    code="invalid_value",
+                    param="session.type",
+                )
+            base = self._begin(kind)
+        merged = _merge(base.model_dump(), changes)
+        _fill_turn_detection(merged, self._vad.model_dump())
         try:
-            self._session = RealtimeSession.model_validate(merged)
+            self._session = type(base).model_validate(merged)
         except ValidationError as error:
             refuse_invalid(error, "session", merged)
+        self._undecided = False
+
+    @property
+    def kind(self) -> Kind:
+        return self._session.type
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What the client's microphone sends."""
+        return self._session.audio.input.format.type
+
+    def wants(self, event: str) -> bool:
+        """Whether the client opted in to `ivas.EVENT`."""
+        return self._session.ivas is not None and event in self._session.ivas.events
 
     @property
     def echo(self) -> dict[str, Any]:
         """The whole effective session, for `session.created` and `session.updated`."""
         session = self._session.model_dump(exclude_none=False)
-        if session["ivas"] is None:
-            del session["ivas"]
-        if session["include"] is None:
-            del session["include"]
-        return session | self._fixed
+        for key in ("ivas", "include"):
+            if session[key] is None:
+                del session[key]
+        session |= {"id": self._id, "object": "realtime.session"}
+        if self.kind == "transcription":
+            session["object"] = "realtime.transcription_session"
+        else:
+            session["model"] = self._model
+        if self._expires_at is not None:
+            session["expires_at"] = self._expires_at
+        return session
 
     @property
     def settings(self) -> SessionSettings:
         """What it means for the session."""
         session, defaults = self._session, self._defaults
-        heard, spoken = session.audio.input, session.audio.output
+        heard = session.audio.input
         transcription = heard.transcription
-        limit = session.max_output_tokens
-        wanted = set(session.ivas.events) if session.ivas else set()
-        return SessionSettings(
+        settings = replace(
+            defaults,
             turn=_turn_settings(heard.turn_detection, defaults.turn),
+            language=(transcription.language if transcription else None) or defaults.language,
+            prompt=transcription.prompt if transcription else None,
+            transcribe=transcription is not None,
+            reports_latency=self.wants("latency"),
+        )
+        if isinstance(session, TranscriptionSession):
+            turn = replace(settings.turn, create_response=False, interrupt_response=False)
+            return replace(settings, turn=turn, transcribe=True)
+        spoken, limit = session.audio.output, session.max_output_tokens
+        return replace(
+            settings,
             instructions=session.instructions,
             modality=session.output_modalities[0],
             voice=spoken.voice,
-            language=(transcription.language if transcription else None) or defaults.language,
-            spoken_language=defaults.spoken_language,
-            prompt=transcription.prompt if transcription else None,
+            audio_format=spoken.format.type,
             speed=spoken.speed,
             max_tokens=None if limit == "inf" else limit,
-            transcribe=transcription is not None,
-            reports_latency="latency" in wanted,
+            tools=tuple(function.tool for function in session.tools),
+            tool_choice=tool_choice(session.tool_choice),
+            trims=session.truncation != "disabled",
         )
 
 
@@ -236,6 +193,7 @@ def _turn_settings(
         threshold=detection.threshold,
         silence_ms=detection.silence_duration_ms,
         prefix_padding_ms=detection.prefix_padding_ms,
+        idle_timeout_ms=detection.idle_timeout_ms,
     )
 
 
@@ -262,18 +220,19 @@ def _fill_turn_detection(session: dict[str, Any], defaults: dict[str, Any]) -> N
         heard["turn_detection"] = defaults | detection
 
 
+_FORMATS = 'send {"type": "audio/pcm", "rate": 24000}, or "audio/pcmu" or "audio/pcma"'
+_FUNCTIONS = 'send functions: a type "function", a name, and parameters as a JSON schema'
 _EXPLAIN = {
     "item.content": "this version takes text, and audio by its transcript",
-    "response.tools": "function calls are not served by this version; send tools: []",
-    "response.conversation": 'this version replies within the conversation only; send "auto"',
-    "response.input": "this version replies to the conversation only; create items instead",
-    "response.audio.output.format": 'send {"type": "audio/pcm", "rate": 24000}',
-    "session.tool_choice": 'there are no tools to choose from; send "auto"',
-    "session.tools": "function calls are not served by this version; send tools: []",
-    "session.type": 'this version serves sessions of type "realtime" only',
-    "session.audio.input.format": 'send {"type": "audio/pcm", "rate": 24000}',
-    "session.audio.output.format": 'send {"type": "audio/pcm", "rate": 24000}',
-    "session.audio.input.turn_detection.idle_timeout_ms": "not served by this version; send null",
+    "response.tools": _FUNCTIONS,
+    "response.tool_choice": 'send "auto", "none", "required" or {"type": "function", "name": ...}',
+    "response.audio.output.format": _FORMATS,
+    "session.tool_choice": 'send "auto", "none", "required" or {"type": "function", "name": ...}',
+    "session.tools": _FUNCTIONS,
+    "session.type": 'send "realtime" or "transcription"',
+    "session.audio.input.format": _FORMATS,
+    "session.audio.output.format": _FORMATS,
+    "session.audio.input.turn_detection.idle_timeout_ms": "send 1000 to 3600000, or null",
 }
 
 

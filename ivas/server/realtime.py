@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import uuid4
@@ -22,12 +24,17 @@ from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from ivas import announcements as say
+from ivas.audio.g711 import Upsampler8to24, decode_alaw, decode_ulaw
+from ivas.choice import Change, Engines
+from ivas.conversation.events import AudioFormat, Failure
+from ivas.limits import SessionLimits
 from ivas.playout import BYTES_PER_MS
-from ivas.session import Engines, Session, SessionLimits
+from ivas.session import Session
 
+from .expiry import Expiry
 from .protocol_in import decode
 from .protocol_out import Encoder
-from .protocol_session import SessionConfig
+from .protocol_session import Kind, SessionConfig
 from .security import SUBPROTOCOL, allowed, given_key, names_this_machine, openai_error, same_origin
 
 log = logging.getLogger(__name__)
@@ -37,6 +44,7 @@ CONGESTED_BYTES = 256 * 1024
 OVERFLOW_BYTES = 16 * 1024 * 1024
 """Queued output at which a client that does not read is given up."""
 
+GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 UNAUTHORIZED = 3000
@@ -52,6 +60,8 @@ class RealtimeOptions:
     model: str
     key: str | None
     max_message_bytes: int
+    session_s: float
+    idle_s: float
     unready: Callable[[], str | None]
     """One sentence while an engine cannot serve yet, else None."""
 
@@ -67,8 +77,9 @@ class _Frame(NamedTuple):
 class Connection:
     """The client side of a session: an ordered queue into one socket."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, on_speech: Callable[[], None] = lambda: None) -> None:
         self._encoder = encoder
+        self._on_speech = on_speech
         self._queue: deque[_Frame] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
@@ -76,6 +87,8 @@ class Connection:
 
     def send(self, announcement: say.Announcement) -> None:
         generation, sound_ms = 0, 0.0
+        if isinstance(announcement, say.SpeechStarted):
+            self._on_speech()
         if isinstance(announcement, say.AudioSpoken):
             generation = announcement.reply.generation
             sound_ms = len(announcement.pcm) / BYTES_PER_MS
@@ -98,6 +111,13 @@ class Connection:
     @property
     def congested(self) -> bool:
         return self._bytes > CONGESTED_BYTES
+
+    async def write_rest(self, websocket: WebSocket) -> None:
+        """Write what is queued before the end, if the client takes it."""
+        with suppress(RuntimeError, TimeoutError, OSError, WebSocketDisconnect):
+            async with asyncio.timeout(1):
+                while self._queue:
+                    await websocket.send_text(self._queue.popleft().text)
 
     async def write_to(self, websocket: WebSocket) -> None:
         """Empty the queue into the socket until cancelled or the client is gone."""
@@ -154,13 +174,16 @@ def _refusal(websocket: WebSocket, options: RealtimeOptions) -> tuple[int, str, 
     if not allowed(options.key, given_key(websocket.headers, websocket.scope["subprotocols"])):
         message = "Incorrect API key provided; use the key this server was started with."
         return 401, "invalid_api_key", message
-    if websocket.query_params.get("intent", "conversation") != "conversation":
-        return 400, "invalid_value", "This version serves conversations only; leave out 'intent'."
+    if websocket.query_params.get("intent", "conversation") not in _INTENTS:
+        return 400, "invalid_value", "The 'intent' can be conversation or transcription."
     if "call_id" in websocket.query_params:
         return 400, "invalid_value", "This server has no calls to join; leave out 'call_id'."
     if (reason := options.unready()) is not None:
         return 503, "not_ready", reason
     return None
+
+
+_INTENTS: dict[str, Kind | None] = {"conversation": None, "transcription": "transcription"}
 
 
 async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
@@ -170,9 +193,12 @@ async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
         session_id=f"sess_{tag}",
         model=websocket.query_params.get("model") or options.model,
         defaults=options.defaults,
+        kind=_INTENTS[websocket.query_params.get("intent", "conversation")],
+        expires_at=int(time.time() + options.session_s),
     )
     encoder = Encoder(tag=tag, conversation_id=f"conv_{tag}")
-    connection = Connection(encoder)
+    expiry = Expiry(session_s=options.session_s, idle_s=options.idle_s)
+    connection = Connection(encoder, on_speech=expiry.touch)
     session = Session(
         engines=options.engines,
         client=connection,
@@ -181,15 +207,25 @@ async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
         now_ms=lambda: loop.time() * 1000,
     )
     connection.queue(encoder.created(config.echo))
-    tasks = [
-        loop.create_task(_read(websocket, session, config, options.max_message_bytes)),
+
+    def tell_change(change: Change) -> None:
+        if config.wants("engines"):
+            connection.queue(encoder.engines_changed(change))
+
+    options.engines.listeners.add(tell_change)
+    reader = Reader(websocket, config, options.max_message_bytes)
+    expired = loop.create_task(expiry.over())
+    tasks: list[asyncio.Task[object]] = [
+        loop.create_task(reader.feed(session, on_command=expiry.touch)),
         loop.create_task(connection.write_to(websocket)),
         loop.create_task(session.run()),
         loop.create_task(connection.overflowed.wait()),
+        expired,
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        options.engines.listeners.discard(tell_change)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -201,20 +237,47 @@ async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
         if error is not None and not isinstance(error, WebSocketDisconnect):
             log.error("%s: a connection failed", tag, exc_info=error)
             await _close(websocket, 1011, "The server failed; please connect again.")
+    if done == {expired}:
+        refused = say.Refused(Failure("session_expired", expired.result()))
+        connection.send(refused)
+        await connection.write_rest(websocket)
+        await _close(websocket, GOING_AWAY, expired.result())
 
 
-async def _read(
-    websocket: WebSocket, session: Session, config: SessionConfig, max_bytes: int
-) -> None:
-    """Until the client is gone."""
-    while True:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        raw = message.get("text")
-        if raw is None:
-            raw = message.get("bytes") or b""
-        await session.submit(decode(raw, config, max_bytes=max_bytes))
+class Reader:
+    """The way in: frames from the socket become commands to the session."""
+
+    def __init__(self, websocket: WebSocket, config: SessionConfig, max_bytes: int) -> None:
+        self._websocket = websocket
+        self._config = config
+        self._max_bytes = max_bytes
+        self._format: AudioFormat = "audio/pcm"
+        self._upsampler = Upsampler8to24()
+
+    async def feed(self, session: Session, *, on_command: Callable[[], None]) -> None:
+        """Until the client is gone. `on_command` at whatever is more than sound."""
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            raw = message.get("text")
+            if raw is None:
+                raw = message.get("bytes") or b""
+            command = decode(raw, self._config, max_bytes=self._max_bytes)
+            if isinstance(command, say.AppendAudio):
+                command = self._as_pcm(command)
+            else:
+                on_command()
+            await session.submit(command)
+
+    def _as_pcm(self, command: say.AppendAudio) -> say.AppendAudio:
+        used = self._config.input_format
+        if used != self._format:
+            self._format, self._upsampler = used, Upsampler8to24()
+        if used == "audio/pcm":
+            return command
+        narrow = (decode_ulaw if used == "audio/pcmu" else decode_alaw)(command.pcm)
+        return say.AppendAudio(self._upsampler.push(narrow))
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
 from ivas.app import build, uvicorn_config
-from ivas.session import Engines
+from ivas.choice import Engines
 from ivas.settings import Settings
 
 PING_S = 20.0

@@ -17,10 +17,10 @@ from memory_client import SILENCE, VOICE, fakes
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from ivas.choice import Engines
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS
 from ivas.server import realtime
 from ivas.server import websocket as server_websocket
-from ivas.session import Engines
 
 SPOKEN = VOICE * 30 + SILENCE * 40
 MOST_STALL_MS = 250

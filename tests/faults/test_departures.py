@@ -106,7 +106,7 @@ def test_the_longest_silence_ends_by_itself() -> None:
             await t.ask("Hello.")
             await asyncio.sleep(LIMITS.reply.first_token_s + 1)
             assert len(t.client.all(say.ReplyEnded)) == 2
-            t.engines.llm = FakeLLM()
+            t.swap(llm=FakeLLM())
             await t.ask("Hello.")
             await asyncio.sleep(LIMITS.reply.first_audio_s + 2)
             assert len(t.client.all(say.ReplyEnded)) == 3

@@ -16,9 +16,9 @@ from memory_client import LIMITS, Talk, fakes, talk
 from virtual_time import virtual_time
 
 from ivas import announcements as say
+from ivas.choice import Engines
 from ivas.conversation.events import Failure
 from ivas.engines.fake import DEFAULT_REPLY, FakeASR, FakeLLM, FakeTTS, FakeVAD, Fault
-from ivas.session import Engines
 
 REPLY = LIMITS.reply
 
@@ -106,7 +106,7 @@ async def whole_turn(t: Talk) -> None:
 
 def mend(t: Talk) -> None:
     """From the next utterance and the next reply on all is well."""
-    t.engines.asr, t.engines.llm, t.engines.tts = FakeASR(), FakeLLM(), FakeTTS()
+    t.swap(asr=FakeASR(), llm=FakeLLM(), tts=FakeTTS())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -25,8 +25,9 @@ from memory_client import SILENCE, VOICE, fakes
 
 from ivas.audio.pcm import to_pcm16
 from ivas.audio.wav import read_wav
+from ivas.choice import Engines
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS
-from ivas.session import Engines, Session
+from ivas.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / "tests" / "clips" / "what_time_is_it_slt.wav"

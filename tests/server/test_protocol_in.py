@@ -19,7 +19,8 @@ from ivas.conversation.events import ReplyOptions
 from ivas.conversation.history import Part
 from ivas.server import protocol_in
 from ivas.server.protocol_in import MAX_AUDIO_BYTES, MAX_ID, decode
-from ivas.server.protocol_session import MAX_TEXT, SessionConfig
+from ivas.server.protocol_models import MAX_TEXT
+from ivas.server.protocol_session import SessionConfig
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 MIB = 2**20

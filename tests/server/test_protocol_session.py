@@ -16,7 +16,8 @@ from ivas.announcements import SessionSettings
 from ivas.app import session_defaults
 from ivas.conversation.events import TurnSettings
 from ivas.errors import ClientError
-from ivas.server.protocol_session import EAGERNESS_MS, MAX_TEXT, SessionConfig
+from ivas.server.protocol_models import MAX_TEXT
+from ivas.server.protocol_session import EAGERNESS_MS, SessionConfig
 from ivas.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"

@@ -18,11 +18,13 @@ from fastapi import FastAPI
 from virtual_time import virtual_time
 
 from ivas.announcements import AudioCleared, AudioSpoken, ReplyView, SessionSettings
+from ivas.choice import Engines
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ivas.limits import SessionLimits
 from ivas.server import realtime
 from ivas.server.protocol_out import Encoder
 from ivas.server.realtime import CONGESTED_BYTES, Connection, RealtimeOptions, realtime_router
-from ivas.session import Engines, Session, SessionLimits
+from ivas.session import Session
 
 LONG_REPLY = " ".join(["and so on"] * 200) + "."
 """Two minutes of speech."""

@@ -1,0 +1,167 @@
+"""Which engine serves: the best of its kind that is ready, asked anew each time.
+
+A kind has candidates, the best first. One that was named outright has no rival. With
+`auto`, whatever becomes ready later serves from the next utterance or reply on, and
+one that fails says so in its `status`, so that the next best serves at once. Nothing
+is ever swapped under a reply in progress: who has an engine in hand keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from .engines import ASR, LLM, TTS, VAD, Engine
+from .errors import EngineError
+
+log = logging.getLogger(__name__)
+
+E = TypeVar("E", bound=Engine)
+
+PROBE_EVERY_S = 5.0
+"""How often an engine that is not ready is asked to start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Another engine serves from now on; `reason` is one sentence for people."""
+
+    kind: str
+    engine: str
+    before: str
+    reason: str
+
+
+class Choice(Generic[E]):
+    """The candidates of one kind, the best first; never empty."""
+
+    def __init__(self, kind: str, candidates: Sequence[E], *, auto: bool = False) -> None:
+        self.kind = kind
+        self.auto = auto
+        self.candidates = tuple(candidates)
+        self.on_change: Callable[[Change], None] = lambda change: None
+        self._last: E | None = None
+        self._why: dict[str, str] = {}
+
+    @property
+    def serving(self) -> E:
+        """The best that is ready; the last one if none is."""
+        best = next((c for c in self.candidates if c.status().ready), self.candidates[-1])
+        last, self._last = self._last, best
+        if last is not None and last is not best:
+            self.on_change(Change(self.kind, best.name, last.name, self._reason(best, last)))
+        return best
+
+    def _reason(self, best: E, last: E) -> str:
+        if self.candidates.index(best) < self.candidates.index(last):
+            return f"{best.name} is ready and takes over from {last.name}."
+        why = last.status().reason.rstrip(".")
+        return f"{best.name} takes over, because {last.name} cannot serve: {why}."
+
+    async def start(self) -> None:
+        """Start the surest candidate, the last; the others only if it cannot.
+
+        `probe` starts what is better: nobody is kept waiting for it.
+        Raises EngineError if none is ready then.
+        """
+        try:
+            await self._try(self.candidates[-1])
+        except EngineError:
+            for candidate in reversed(self.candidates[:-1]):
+                with suppress(EngineError):
+                    await self._try(candidate)
+                    return
+            raise
+
+    async def probe(self) -> None:
+        """Ask each candidate that is not ready to start: something may have changed."""
+        for candidate in self.candidates:
+            if not candidate.status().ready:
+                try:
+                    with suppress(EngineError):  # its reason is in `missing`
+                        await self._try(candidate)
+                except Exception:
+                    log.exception("the engine %s failed to start", candidate.name)
+        _ = self.serving  # tells of a change although nobody asks
+
+    async def _try(self, candidate: E) -> None:
+        try:
+            await candidate.start()
+        except EngineError as error:
+            self._why[candidate.name] = str(error)
+            raise
+        self._why.pop(candidate.name, None)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What would be better than what serves, and why it does not: name -> sentence."""
+        better = self.candidates[: self.candidates.index(self.serving)]
+        return {c.name: self._why.get(c.name, c.status().reason) for c in better}
+
+
+class Engines:
+    """What serves now. A session asks anew for every utterance and every reply."""
+
+    def __init__(
+        self,
+        *,
+        vad: VAD | Choice[VAD],
+        asr: ASR | Choice[ASR],
+        llm: LLM | Choice[LLM],
+        tts: TTS | Choice[TTS],
+    ) -> None:
+        self._vad = vad if isinstance(vad, Choice) else Choice[VAD]("vad", [vad])
+        self._asr = asr if isinstance(asr, Choice) else Choice[ASR]("asr", [asr])
+        self._llm = llm if isinstance(llm, Choice) else Choice[LLM]("llm", [llm])
+        self._tts = tts if isinstance(tts, Choice) else Choice[TTS]("tts", [tts])
+        self.listeners: set[Callable[[Change], None]] = set()
+        """Told of every change."""
+        for choice in self.choices:
+            choice.on_change = self._tell
+
+    def _tell(self, change: Change) -> None:
+        log.info("%s", change.reason)
+        for listener in list(self.listeners):
+            listener(change)
+
+    @property
+    def vad(self) -> VAD:
+        return self._vad.serving
+
+    @property
+    def asr(self) -> ASR:
+        return self._asr.serving
+
+    @property
+    def llm(self) -> LLM:
+        return self._llm.serving
+
+    @property
+    def tts(self) -> TTS:
+        return self._tts.serving
+
+    @property
+    def choices(self) -> tuple[Choice[Engine], ...]:
+        """The four kinds, in the order of the cascade."""
+        return cast("tuple[Choice[Engine], ...]", (self._vad, self._asr, self._llm, self._tts))
+
+    def by_kind(self) -> dict[str, Engine]:
+        """What serves now, under the names the settings have for the kinds."""
+        return {choice.kind: choice.serving for choice in self.choices}
+
+    def __iter__(self) -> Iterator[Engine]:
+        """Every candidate of every kind."""
+        return (engine for choice in self.choices for engine in choice.candidates)
+
+
+async def improve(engines: Engines, *, every_s: float = PROBE_EVERY_S) -> None:
+    """Probe for better engines until cancelled."""
+    while True:
+        # One after the other: what loads a model takes all cores as it is.
+        for choice in engines.choices:
+            await choice.probe()
+        await asyncio.sleep(every_s)
