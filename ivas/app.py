@@ -18,6 +18,7 @@ from .announcements import SessionSettings
 from .choice import Engines, improve
 from .composition import choose_engines
 from .conversation.events import TurnSettings
+from .devices import settled
 from .errors import EngineError, SettingsError
 from .limits import SessionLimits
 from .reply import ReplyLimits
@@ -31,9 +32,6 @@ log = logging.getLogger(__name__)
 
 MODEL = "ivas"
 """What this server calls its pipeline in /v1/models; any other name is accepted too."""
-
-CPU_VOICES = frozenset({"auto", "espeak", "fake"})
-"""Voices that would not notice a GPU."""
 
 # --- the app -----------------------------------------------------------------
 
@@ -53,9 +51,7 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     """Start all engines at once. One that was named outright must start; one that
     `auto` chose may fail, and what it was for then fails with its sentence."""
     choices = engines.choices
-    started = await asyncio.gather(
-        *(choice.start() for choice in choices), return_exceptions=True
-    )
+    started = await asyncio.gather(*(choice.start() for choice in choices), return_exceptions=True)
     for choice, error in zip(choices, started, strict=True):
         if error is None:
             continue
@@ -84,7 +80,6 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     while not startup.listening():  # noqa: ASYNC110 - uvicorn offers no event for it
         await asyncio.sleep(0.01)
     startup.on_ready()
-    await improve(engines)
 
 
 def build(
@@ -96,17 +91,22 @@ def build(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(load(serving, settings, state))
+        working = asyncio.create_task(load_and_improve())
         try:
             yield
         finally:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
             for engine in serving:
                 try:
                     await engine.aclose()
                 except Exception:  # the others are to be closed all the same
                     log.exception("engine %s could not be closed", engine.name)
+
+    async def load_and_improve() -> None:
+        await load(serving, settings, state)
+        if state.failure is None:
+            await improve(serving)
 
     def unready() -> str | None:
         return "The engines are still loading; try again in a moment." if state.loading else None
@@ -196,15 +196,10 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 def serve(settings: Settings) -> None:
     """Run the server until it is stopped. Raises SettingsError if it cannot start."""
-    if settings.tts.use_gpu and settings.tts.engine in CPU_VOICES:
-        print(
-            f"ivas: TTS_USE_GPU is on, but the voice {settings.tts.engine} runs on the CPU; "
-            "unset it, or name an engine that uses a GPU.",
-            file=sys.stderr,
-        )
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    settings = settled(settings, lambda warning: print(f"ivas: {warning}", file=sys.stderr))
     startup = Startup()
     app = build(settings, startup=startup)
     host, port = settings.server.host, settings.server.port

@@ -277,7 +277,7 @@ class Settings(Group):
 
     env: Literal["development", "production"] = Field(
         "development",
-        description="What this machine is for; production guesses nothing: name every engine.",
+        description="What this machine is for; production runs on CUDA and guesses nothing.",
     )
     offline: bool = Field(False, description="Never fetch a model from the network.")
     models_dir: Place = Field(

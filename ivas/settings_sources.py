@@ -280,7 +280,6 @@ def _refuse_guessing_in_production(settings: Settings) -> None:
     guessed = [f"IVAS_{kind}__ENGINE" for kind, engine in engines.items() if engine == "auto"]
     if settings.env == "production" and guessed:
         raise SettingsError(
-            "IVAS_ENV=production needs the CUDA engines faster-whisper, Ollama and XTTS, which "
-            "this version does not carry yet; use IVAS_ENV=development, or name the engines "
-            f"outright: {', '.join(guessed)}."
+            "IVAS_ENV=production guesses nothing, so auto is no engine for it; name one in "
+            f"{', '.join(guessed)}, or take the three that config.py has: whisper, ollama, xtts."
         )
