@@ -103,7 +103,7 @@ def accepted(field: FieldInfo) -> str:
         return "the path of a file or folder"
     if kind == WebAddress or AfterValidator(_web_address) in field.metadata:
         return "an address such as http://127.0.0.1:9000/v1"
-    if get_origin(kind) is tuple:
+    if get_origin(field.annotation) is tuple:
         return "origins such as https://app.example, separated by commas"
     if kind == LanguageCode:
         return "a language code such as en or pt-BR"

@@ -44,19 +44,19 @@ _MAN = re.compile(r"\b(male|man|boy|m\d*)\b")
 def choose(wanted: str, voices: Sequence[Voice], *, language: str | None) -> str:
     """The id of the voice of `voices` to speak with when `wanted` was asked for.
 
-    The id itself, in any case; else an OpenAI name dealt out to the voices of
-    `language` (None: of the first voice's); else the first voice of the language; else
-    the first. `language` is a BCP 47 code. `wanted` itself if there are no voices.
+    The id itself, in any case; a model of many speakers (`name` of `name#anna`) is its
+    first one; else an OpenAI name dealt out to the voices of `language` (None: of the
+    first voice's); else the first voice of the language; else the first. `language` is
+    a BCP 47 code. `wanted` itself if there are no voices.
     """
-    if any(voice.id == wanted for voice in voices) or not voices:
+    if not voices:
         return wanted
-    folded = wanted.strip().casefold()
-    for voice in voices:
-        if voice.id.casefold() == folded:
-            return voice.id
+    if named := _named(wanted, voices):
+        return named.id
     spoken = speaking(language or voices[0].language, voices) or voices
-    if folded in OPENAI_VOICES:
-        return _dealt(spoken)[folded]
+    name = wanted.strip().casefold()
+    if name in OPENAI_VOICES:
+        return _dealt(spoken)[name]
     return spoken[0].id if language else voices[0].id
 
 
@@ -66,8 +66,7 @@ def fitting(wanted: str, voices: Sequence[Voice], language: str | None) -> Voice
     For an engine whose voices speak one language each. An unknown `wanted` is the first
     voice; one for another language is of the same gender where there is one.
     """
-    folded = wanted.casefold()
-    chosen = next((voice for voice in voices if voice.id.casefold() == folded), voices[0])
+    chosen = _named(wanted, voices) or voices[0]
     if language is None:
         return chosen
     spoken = speaking(language, voices)
@@ -94,6 +93,18 @@ def gender(voice: Voice) -> Gender | None:
     if _WOMAN.search(words):
         return "female"
     return "male" if _MAN.search(words) else None
+
+
+def _named(wanted: str, voices: Sequence[Voice]) -> Voice | None:
+    """The voice whose id `wanted` is: exactly, in another case, or without its speaker."""
+    for voice in voices:
+        if voice.id == wanted:
+            return voice
+    folded = wanted.strip().casefold()
+    for voice in voices:
+        if voice.id.casefold() == folded:
+            return voice
+    return next((v for v in voices if v.id.casefold().partition("#")[0] == folded), None)
 
 
 def _primary(language: str) -> str:

@@ -60,6 +60,12 @@ def test_chinese_has_two_codes():
     assert choose("nobody", ESPEAK, language="zh-CN") == "cmn"
 
 
+def test_a_model_of_many_speakers_is_its_first():
+    voices = [Voice("a", "A", "en"), Voice("De#anna", "Anna", "de"), Voice("De#bert", "Bert", "de")]
+    assert choose("De", voices, language=None) == "De#anna"
+    assert choose("de#BERT", voices, language=None) == "De#bert"
+
+
 def test_no_voices_leave_the_wish():
     assert choose("alloy", [], language="en") == "alloy"
 

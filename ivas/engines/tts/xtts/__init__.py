@@ -21,7 +21,7 @@ from ivas.errors import EngineError, EngineUnavailable
 
 from .install import need_packages
 from .licence import NOT_ACCEPTED
-from .text import MOST_CHARACTERS, language_code, pieces
+from .text import MOST_CHARACTERS, language_code, speakable
 from .voices import BEFORE_START, catalogue, choose, recordings
 
 RATE_HZ = 24_000
@@ -45,7 +45,7 @@ class XttsTTS:
         device: str = "cpu",
         voices_dir: Path | None = None,
         licence_accepted: bool = False,
-        language: str = "en",
+        language: str | None = None,
         threads: int = 0,
         hang_s: float = 30.0,
         worker: str = WORKER,
@@ -54,15 +54,15 @@ class XttsTTS:
 
         `model_dir` holds config.json, model.pth, vocab.json and speakers_xtts.pth.
         `device` is `cpu` or `cuda` (or `cuda:1` ...). `voices_dir` holds recordings to
-        clone voices from (`voices.py`). `language` is what a voice speaks when nothing
-        else is said. `threads` of the CPU, 0: all but one. After `hang_s` without a token
+        clone voices from (`voices.py`). `language` (None: `en`) is what a voice speaks
+        when nothing else is said. `threads` of the CPU, 0: all but one. After `hang_s` without a token
         the model is started anew. `worker` is the factory of the worker process.
         """
         self._model_dir = model_dir
         self._device = device
         self._voices_dir = voices_dir
         self._licence_accepted = licence_accepted
-        self._language = language
+        self._language = language or "en"
         self._threads = threads
         self._hang_s = hang_s
         self._worker = worker
@@ -100,7 +100,6 @@ class XttsTTS:
                 f"xtts cannot run on {self._device!r}; it runs on cpu or cuda, and on Apple "
                 "silicon on the CPU: set IVAS_TTS__DEVICE=cpu."
             )
-        language_code(self._language)
         need_packages()
         need_files(self._model_dir, FILES, fix=DOWNLOAD)
         recorded, complaints = await asyncio.to_thread(recordings, self._voices_dir)
@@ -147,7 +146,7 @@ class XttsTTS:
             raise EngineUnavailable(self._reason)
         spoken_by = choose(self._voices, voice)
         code = language_code(language or spoken_by.language)
-        for piece in pieces(text, MOST_CHARACTERS[code]):
+        for piece in speakable(text, most_characters=MOST_CHARACTERS[code]):
             request = {
                 "text": piece,
                 "voice": spoken_by.id,

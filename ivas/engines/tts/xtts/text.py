@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ivas.engines.tts.pieces import pieces
 from ivas.errors import EngineError
 
 MOST_CHARACTERS = {
@@ -29,9 +30,6 @@ MOST_CHARACTERS = {
 """The 17 languages of XTTS v2 and the longest text in each that it says to the end: table
 `char_limits` of VoiceBpeTokenizer (coqui-tts 0.28, TTS/tts/layers/xtts/tokenizer.py)."""
 
-_SENTENCE_END = re.compile(r"[.!?…;:।。！？；：]+[\"'”’»)\]]*\s+|[।。！？；：]+")  # noqa: RUF001
-_CLAUSE_END = re.compile(r"[,،、，–—]\s*")  # noqa: RUF001
-_WORD_END = re.compile(r"\s+")
 _NUMBER = re.compile(r"\d(?:[\d.,:/\s]*\d)?\.?")
 _UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -54,36 +52,14 @@ def language_code(wanted: str) -> str:
     return code
 
 
-def pieces(text: str, most_characters: int) -> list[str]:
-    """`text` in pieces of at most `most_characters`, cut where it sounds best.
+def speakable(text: str, *, most_characters: int) -> list[str]:
+    """`text` in pieces XTTS takes: none too long, and in each something to say.
 
-    After a sentence if that leaves half of the room used, else after a clause, else
-    between words; only a longer word is cut within. No letter is lost, and a piece
-    without any letter or digit is left out: XTTS would make sounds up for it.
+    For a piece without any letter or digit it would make sounds up, so that is left out.
     """
-    rest = _UNSPEAKABLE.sub(" ", text.encode(errors="replace").decode()).strip()
-    found = []
-    while len(rest) > most_characters:
-        cut = _cut(rest, most_characters)
-        found.append(rest[:cut].strip())
-        rest = rest[cut:].strip()
-    found.append(rest)
+    plain = _UNSPEAKABLE.sub(" ", text.encode(errors="replace").decode())
+    found = pieces(plain, first=most_characters, most=most_characters)
     return [piece for piece in found if any(map(str.isalnum, piece))]
-
-
-def halves(text: str) -> list[str]:
-    """`text` in two or more pieces, each shorter than it."""
-    return pieces(text, max(1, (len(text) + 1) // 2))
-
-
-def _cut(text: str, most: int) -> int:
-    """Where to cut a text that is longer than `most`: 1..most."""
-    for end, least in ((_SENTENCE_END, most // 2), (_CLAUSE_END, most // 2), (_WORD_END, 1)):
-        # What is found may end in spaces beyond `most`: they are stripped.
-        ends = [m.end() for m in end.finditer(text, 0, most + 1) if least <= m.start() + 1 <= most]
-        if ends:
-            return min(max(ends), most)
-    return most
 
 
 def digits_one_by_one(text: str, say: Callable[[int], str]) -> str:

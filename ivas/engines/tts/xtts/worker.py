@@ -16,7 +16,7 @@ from ivas.engines.model_process_worker import CRASHED, Work
 from ivas.errors import EngineError, EngineUnavailable, SettingsError
 
 from .install import import_all
-from .text import digits_one_by_one, halves, hindi_digit
+from .text import digits_one_by_one, hindi_digit, speakable
 from .vocoder import ExactVocoder
 from .voices import voice_id
 
@@ -107,7 +107,7 @@ class _Engine:
             raise
 
     def _say(self, tokens: Any, latents: Latents, speed: float) -> Iterator[bytes]:
-        """What coqui-tts' `inference_stream` says, each sample once and none lost."""
+        """The very samples of coqui-tts' `inference`, as they come."""
         torch, model, config = self._torch, self._model, self._model.config
         for_gpt, speaker = latents
         torch.manual_seed(SEED)
@@ -128,9 +128,7 @@ class _Engine:
         vocoder = ExactVocoder(model.hifigan_decoder, speaker, speed=speed)
         steps = iter(STEPS)
         wait = next(steps)
-        for token, latent in generated:
-            if token.item() == model.gpt.stop_audio_token:
-                break  # its latent is the wish to end, and no sound
+        for _token, latent in generated:
             vocoder.add(latent)
             wait -= 1
             if wait == 0:
@@ -145,11 +143,9 @@ class _Engine:
         ids = self._encode(text, language)
         if len(ids) < self._model.args.gpt_max_text_tokens:
             yield self._torch.IntTensor(ids)[None].to(self._device)
-        elif len(parts := halves(text)) > 1:
-            for part in parts:
-                yield from self._tokens(part, language)
         else:
-            raise EngineError("xtts cannot speak this text because it is too long for one breath.")
+            for half in speakable(text, most_characters=(len(text) + 1) // 2):
+                yield from self._tokens(half, language)
 
     def _encode(self, text: str, language: str) -> list[int]:
         """Coqui's own normalisation and tokens. It has no number words for some languages."""
