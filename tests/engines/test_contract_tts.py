@@ -6,12 +6,20 @@ import asyncio
 
 import numpy as np
 import pytest
+from tiny_voices import tiny_models
 
 from ivas.engines import TTS
 from ivas.engines.fake import FakeTTS
 from ivas.engines.tts.espeak import EspeakTTS
+from ivas.engines.tts.kokoro import KokoroTTS
+from ivas.engines.tts.piper import PiperTTS
 
-ENGINES = {"espeak": EspeakTTS, "fake": lambda: FakeTTS(first_ms=2, rtf=0.001)}
+ENGINES = {
+    "espeak": EspeakTTS,
+    "fake": lambda: FakeTTS(first_ms=2, rtf=0.001),
+    "kokoro": lambda: KokoroTTS(model_dir=tiny_models() / "kokoro"),
+    "piper": lambda: PiperTTS(models_dir=tiny_models()),
+}
 SENTENCE = "Hello there, it is a quarter past three."
 
 
