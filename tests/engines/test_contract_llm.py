@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager, nullcontext
 
 import pytest
+from ollama_server import OllamaServer
+from openai_llm_server import OpenaiServer
 
 from ivas.engines import LLM, Message, Token
 from ivas.engines.fake import FakeLLM
 from ivas.engines.llm.builtin import BuiltinLLM
+from ivas.engines.llm.ollama import OllamaLLM
+from ivas.engines.llm.openai import OpenaiLLM
 
-ENGINES = {"builtin": BuiltinLLM, "fake": lambda: FakeLLM(first_ms=5, tokens_per_s=1000)}
+
+@asynccontextmanager
+async def ollama():
+    async with OllamaServer() as server:
+        yield OllamaLLM(host=server.url)
+
+
+@asynccontextmanager
+async def openai():
+    async with OpenaiServer() as server:
+        yield OpenaiLLM(base_url=server.base_url)
+
+
+ENGINES = {
+    "builtin": lambda: nullcontext(BuiltinLLM()),
+    "fake": lambda: nullcontext(FakeLLM(first_ms=5, tokens_per_s=1000)),
+    "ollama": ollama,
+    "openai": openai,
+}
 ASKED = (Message("system", "Be brief."), Message("user", "what can you do"))
 
 
 @pytest.fixture(params=ENGINES)
 async def llm(request, no_leaks):
-    engine: LLM = ENGINES[request.param]()
-    await engine.start()
-    yield engine
-    await engine.aclose()
+    async with ENGINES[request.param]() as engine:
+        await engine.start()
+        yield engine
+        await engine.aclose()
 
 
 async def said(llm: LLM, messages=ASKED, **options) -> str:
@@ -30,13 +53,13 @@ async def said(llm: LLM, messages=ASKED, **options) -> str:
 
 @pytest.mark.parametrize("name", ENGINES)
 async def test_says_whether_it_is_ready(name, no_leaks):
-    engine = ENGINES[name]()
-    assert engine.name == name
-    await engine.start()
-    await engine.start()
-    assert engine.status().ready
-    await engine.aclose()
-    await engine.aclose()
+    async with ENGINES[name]() as engine:
+        assert engine.name == name
+        await engine.start()
+        await engine.start()
+        assert engine.status().ready
+        await engine.aclose()
+        await engine.aclose()
 
 
 async def test_streams_a_reply(llm):
