@@ -273,5 +273,5 @@ async def turn_away(websocket: WebSocket, refusal: Refusal) -> None:
         await websocket.send_json({"type": "error", "event_id": "event_0", "error": error})
         close_code = _CLOSES.get(refusal.status, POLICY_VIOLATION)
         await websocket.close(close_code, refusal.message[:MAX_REASON])
-    except WebSocketDisconnect:
+    except (WebSocketDisconnect, OSError):
         log.debug("a client did not wait for its refusal")

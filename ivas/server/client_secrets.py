@@ -7,7 +7,6 @@ one that runs outlives it. Secrets live in memory only: a restart ends them all.
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 import time
@@ -46,12 +45,12 @@ class Secret:
     maker: Caller
     expires_at: int
     """Seconds since the epoch."""
-    session: str
+    session: bytes
     """The bound session, JSON: every conversation gets a copy of its own."""
 
     @property
     def bound_session(self) -> dict[str, Any]:
-        bound: dict[str, Any] = json.loads(self.session)
+        bound: dict[str, Any] = orjson.loads(self.session)
         return bound
 
 
@@ -67,18 +66,21 @@ class ClientSecrets:
         self._now_s = now_s
         self._open: dict[str, Secret] = {}
 
-    def issue(self, maker: Caller, *, seconds: int, session: dict[str, Any]) -> tuple[str, int]:
-        """A new secret and when it expires; or, as the first, "" if there is no room.
+    def issue(
+        self, maker: Caller, *, seconds: int, session: dict[str, Any]
+    ) -> tuple[str, int] | None:
+        """A new secret, and when it expires (seconds since the epoch); None: no room.
 
-        Then the second is when there will be some.
+        Raises orjson.JSONEncodeError if `session` is nested too deeply.
         """
-        self._forget_expired()
-        kept = json.dumps(session, separators=(",", ":"))
+        kept = orjson.dumps(session)
+        now_s = self._now_s()
+        self._open = {d: secret for d, secret in self._open.items() if now_s < secret.expires_at}
         size = len(kept) + sum(len(secret.session) for secret in self._open.values())
         if len(self._open) >= MAX_SECRETS or size > MAX_KEPT_BYTES:
-            return "", min(secret.expires_at for secret in self._open.values())
+            return None
         value = SECRET_PREFIX + secrets.token_urlsafe(32)
-        expires_at = int(self._now_s()) + seconds
+        expires_at = int(now_s) + seconds
         self._open[digest_of(value)] = Secret(maker, expires_at, kept)
         return value, expires_at
 
@@ -87,13 +89,10 @@ class ClientSecrets:
         secret = self._open.get(digest_of(presented))
         return secret if secret is not None and self._now_s() < secret.expires_at else None
 
-    def retry_after_s(self, at_s: int) -> int:
-        """From now to `at_s`, at least a second."""
-        return max(1, math.ceil(at_s - self._now_s()))
-
-    def _forget_expired(self) -> None:
-        now_s = self._now_s()
-        self._open = {d: secret for d, secret in self._open.items() if now_s < secret.expires_at}
+    def retry_after_s(self) -> int:
+        """How long until the first of them expires; at least a second."""
+        first = min((secret.expires_at for secret in self._open.values()), default=0)
+        return max(1, math.ceil(first - self._now_s()))
 
 
 # --- the route ---------------------------------------------------------------
@@ -178,18 +177,22 @@ def _issue(body: bytes | None, caller: Caller, options: ClientSecretsOptions) ->
     expiry = wanted.expires_after or _Expiry()
     try:
         config.update(bound)
-        # Before anything is kept: what cannot be echoed could not be used either.
+        # First: what cannot be echoed could not be used either.
         session = orjson.dumps(config.echo)
+        issued = options.secrets.issue(caller, seconds=expiry.seconds, session=bound)
     except ClientError as error:
         return Refusal(400, error.code, str(error), param=error.param)
     except (orjson.JSONEncodeError, RecursionError):
         return Refusal(
             400, "invalid_value", "The session is nested too deeply; flatten it.", param="session"
         )
-    value, expires_at = options.secrets.issue(caller, seconds=expiry.seconds, session=bound)
-    if not value:
-        message = "Too many client secrets are open; try again when some have expired."
-        wait_s = options.secrets.retry_after_s(expires_at)
-        return Refusal(429, "rate_limit_exceeded", message, retry_after_s=wait_s)
+    if issued is None:
+        return Refusal(
+            429,
+            "rate_limit_exceeded",
+            "Too many client secrets are open; try again when some have expired.",
+            retry_after_s=options.secrets.retry_after_s(),
+        )
+    value, expires_at = issued
     answer = {"value": value, "expires_at": expires_at, "session": orjson.Fragment(session)}
     return orjson.dumps(answer)

@@ -129,12 +129,20 @@ def _may_be_rebound(headers: Mapping[str, str]) -> bool:
         return False
     if "origin" in headers:
         return True
+    name = _hostname(headers)
     try:
-        name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
         ip_address(name)
     except ValueError:
         return "." in name and not name.endswith((".localhost", ".local", ".internal"))
     return False  # an address needs no name server
+
+
+def _hostname(headers: Mapping[str, str]) -> str:
+    """Of the Host; one that nobody can mean is a name nobody has."""
+    try:
+        return (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
+    except ValueError:  # brackets that close nothing
+        return "malformed.invalid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ivas.server.security import (
+    Refusal,
     allowed,
+    browsers_origin,
+    foreign_page,
     given_key,
     names_this_machine,
     openai_error,
@@ -49,6 +54,7 @@ def test_a_key_is_a_header_or_a_subprotocol(
         ("sk-1", None, False),
         ("schlüssel", "schlüssel", True),
         ("sk-1", "schlüssel", False),
+        ("sk-1", "\udcff", False),
     ],
 )
 def test_without_a_key_everybody_may_with_one_only_who_has_it(
@@ -115,3 +121,61 @@ def test_the_error_envelope_is_that_of_openai() -> None:
 )
 def test_a_foreign_name_for_this_machine_is_not_its_own(host: str, ours: bool) -> None:
     assert names_this_machine({"host": host}) is ours
+
+
+@pytest.mark.parametrize("host", ["evil.example", "[::1", "a.b", "malformed.invalid"])
+def test_a_keyless_server_takes_no_public_name(host: str) -> None:
+    assert foreign_page({"host": host}, (), keyless=True)
+    assert not foreign_page({"host": host}, (), keyless=False)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["host", "origin", "sec-fetch-site"]), st.text()),
+    st.booleans(),
+)
+def test_any_headers_are_foreign_or_not(headers: dict[str, str], keyless: bool) -> None:
+    assert foreign_page(headers, ["https://app.example"], keyless=keyless) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("origin", "written"),
+    [
+        ("https://App.Example", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("https://app.example:443/", "https://app.example"),
+        ("http://app.example:80", "http://app.example"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("https://app.example:8443", "https://app.example:8443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+    ],
+)
+def test_an_origin_is_compared_as_browsers_write_it(origin: str, written: str) -> None:
+    assert browsers_origin(origin) == written
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind", "headers"),
+    [
+        (Refusal(401, "invalid_api_key", "No."), "invalid_request_error", {"www-authenticate"}),
+        (Refusal(403, "insufficient_scope", "No."), "invalid_request_error", set()),
+        (
+            Refusal(429, "rate_limit_exceeded", "No.", retry_after_s=3),
+            "rate_limit_error",
+            {"retry-after"},
+        ),
+        (Refusal(503, "not_ready", "No.", param="p"), "server_error", set()),
+    ],
+)
+def test_a_refusal_is_an_error_of_the_openai_api(
+    refusal: Refusal, kind: str, headers: set[str]
+) -> None:
+    answer = refusal.response()
+    assert answer.status_code == refusal.status
+    assert set(answer.headers) - {"content-length", "content-type"} == headers
+    error = json.loads(bytes(answer.body))["error"]
+    assert error == {
+        "message": "No.",
+        "type": kind,
+        "param": refusal.param,
+        "code": refusal.code,
+    }
