@@ -1,120 +1,161 @@
-"""A tiny XTTS with random weights, of coqui-tts' real classes, and worker factories for it.
+"""A tiny XTTS of coqui-tts' real classes (scripts/random_xtts.py), and workers for its tests.
 
-    python tests/tiny_xtts.py DIRECTORY     builds one (36 MB, 3 s)
-
-What it says is noise, but everything about it is as in the real one: the files, the
-languages, the cloning, the streaming. Random weights never wish to end, so each text is
-as long as `gpt_max_audio_tokens` allows: 57 tokens, 2.65 s.
+Nothing of torch is imported into the process of the tests: what needs it runs in the
+engine's worker, by one of the factories here.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
 import sys
-import types
+import time
 from pathlib import Path
 
+SCRIPT = Path(__file__).parents[1] / "scripts" / "random_xtts.py"
 SPEAKERS = ("Tiny Ann", "Tiny Bob")
-LANGUAGES = "en es fr de it pt pl tr ru nl cs ar zh-cn hu ko ja hi".split()
-FULL_SIZE = {"dim": 1024, "layers": 30, "heads": 16, "audio_tokens": 605}
+SECONDS = 57 * 1024 / 22050
+"""How long every text is: random weights speak to the limit."""
 
 
-def shim() -> None:
-    """Let a torchaudio built for CUDA be imported beside a torch for the CPU.
-
-    Its own library is left out, which XTTS does not call.
-    """
-    import torch
-
-    if torch.version.cuda is not None or importlib.util.find_spec("torchaudio") is None:
-        return
-    extension = types.ModuleType("torchaudio._extension")
-    extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
-    extension._IS_ALIGN_AVAILABLE = False
-    extension._check_cuda_version = lambda: None
-    extension._load_lib = lambda _name: False
-    extension.fail_if_no_align = lambda function: function
-    sys.modules["torchaudio._extension"] = extension
+def build(directory: Path) -> Path:
+    """Write the model, by a process of its own. 7 s; `directory` is returned."""
+    subprocess.run([sys.executable, SCRIPT, "tiny", directory], check=True, capture_output=True)
+    return directory
 
 
-def small_vocoder() -> None:
-    """Most weights are the vocoder's, and no setting makes it smaller."""
-    from TTS.tts.models import xtts
-
-    xtts.HifiDecoder = functools.partial(xtts.HifiDecoder, upsample_initial_channel_decoder=32)
-
-
-def build(
-    directory: Path,
-    *,
-    dim: int = 64,
-    layers: int = 2,
-    heads: int = 2,
-    audio_tokens: int = 60,
-    small: bool = True,
-) -> None:
-    """Write config.json, model.pth, vocab.json and speakers_xtts.pth."""
-    shim()
-    import torch
-    from TTS.tts.configs.xtts_config import XttsConfig
-    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
-    from TTS.tts.models.xtts import Xtts
-
-    if small:
-        small_vocoder()
-    directory.mkdir(parents=True, exist_ok=True)
-    _write_vocabulary(directory / "vocab.json")
-    config = XttsConfig()
-    size = config.model_args
-    size.gpt_layers, size.gpt_n_model_channels, size.gpt_n_heads = layers, dim, heads
-    size.decoder_input_dim = dim
-    size.gpt_max_audio_tokens = audio_tokens
-    size.gpt_max_text_tokens, size.gpt_max_prompt_tokens = 402, 70
-    size.gpt_num_audio_tokens = 1026
-    size.gpt_start_audio_token, size.gpt_stop_audio_token = 1024, 1025
-    size.gpt_use_perceiver_resampler = True
-    size.num_chars = 255
-    torch.manual_seed(0)
-    model = Xtts(config)
-    model.tokenizer = VoiceBpeTokenizer(vocab_file=str(directory / "vocab.json"))
-    model.init_models()
-    torch.save({"model": model.state_dict()}, directory / "model.pth")
-    config.save_json(str(directory / "config.json"))
-    speakers = {
-        name: {
-            "gpt_cond_latent": torch.randn(1, 32, dim) * 0.1,
-            "speaker_embedding": torch.nn.functional.normalize(torch.randn(1, 512, 1), dim=1),
-        }
-        for name in SPEAKERS
-    }
-    torch.save(speakers, directory / "speakers_xtts.pth")
-
-
-def _write_vocabulary(path: Path) -> None:
-    from tokenizers import AddedToken, Tokenizer
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import Whitespace
-
-    special = ["[STOP]", "[UNK]", "[SPACE]", "[START]", *(f"[{code}]" for code in LANGUAGES)]
-    letters = list("abcdefghijklmnopqrstuvwxyz.,!?'-:;\"()")
-    merges = [("t", "h"), ("i", "n"), ("e", "r")]
-    tokens = [*special, *letters, *("".join(pair) for pair in merges)]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
-    tokenizer.save(str(path))
+def _script():
+    spec = importlib.util.spec_from_file_location("random_xtts", SCRIPT)
+    module = sys.modules["random_xtts"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def load(**arguments):
-    """The real worker on the tiny model."""
-    shim()
-    small_vocoder()
-    from ivas.engines.tts.xtts.worker import load as real
-
-    return real(**arguments)
+    """The real worker."""
+    return _script().load(**arguments)
 
 
-if __name__ == "__main__":
-    build(Path(sys.argv[1]))
+def faulty(**arguments):
+    """The real worker, whose GPT after 20 tokens does what the text asks it to."""
+    work, said = load(**arguments)
+    import torch
+    from TTS.tts.layers.xtts.gpt import GPT
+
+    real = GPT.get_generator
+    text = ""
+
+    def get_generator(*positional, **named):
+        for count, (token, latent) in enumerate(real(*positional, **named)):
+            if count == 20:
+                match text:
+                    case "please hang":
+                        time.sleep(600)
+                    case "please die":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    case "please run out of memory":
+                        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+                    case "please lose the gpu":
+                        raise RuntimeError("CUDA error: an illegal memory access\nSee the manual.")
+                    case "please make noise":
+                        latent = latent * float("nan")
+                    case "please be wrong":
+                        raise IndexError("list index out of range")
+            yield token, latent
+
+    GPT.get_generator = get_generator
+
+    def noting(request):
+        nonlocal text
+        text = request["text"]
+        return work(request)
+
+    return noting, said
+
+
+def reference(*, model_dir: str):
+    """Coqui's own `inference`, which decodes everything at once, and trials of the vocoder."""
+    script = _script()
+    script.shim()
+    script.small_vocoder()
+    import torch
+
+    from ivas.engines.tts.xtts.vocoder import ExactVocoder
+    from ivas.engines.tts.xtts.worker import _read_model
+
+    model, speakers = _read_model(Path(model_dir), "cpu")
+    config = model.config
+    names = ("top_k", "top_p", "temperature", "length_penalty", "repetition_penalty")
+
+    def spoken(request):
+        torch.manual_seed(0)
+        found = model.inference(
+            request["text"],
+            request["language"],
+            *speakers[request["speaker"]],
+            speed=request["speed"],
+            **{name: config[name] for name in names},
+        )
+        yield (torch.from_numpy(found["wav"]).clamp(-1, 1) * 32767).short().numpy().tobytes()
+
+    @torch.inference_mode()
+    def trial(seed):
+        """Random latents, cut at random: the greatest difference to all at once."""
+        chance = random.Random(seed)
+        torch.manual_seed(seed)
+        latents = torch.randn(chance.randint(1, 30), config.model_args.decoder_input_dim)
+        speed = chance.choice([1.0, 0.25, 0.5, 0.97, 1.3, 2.0, 4.0])
+        speaker = torch.nn.functional.normalize(torch.randn(1, 512, 1), dim=1)
+        vocoder = ExactVocoder(model.hifigan_decoder, speaker, speed=speed)
+        parts = []
+        for latent in latents:
+            vocoder.add(latent[None])
+            if chance.random() < 0.25:
+                parts.append(vocoder.sound(final=False))
+        parts.append(vocoder.sound(final=True))
+        streamed = torch.cat(parts)
+        scaled = latents.T[None]
+        if speed != 1:
+            scaled = torch.nn.functional.interpolate(scaled, scale_factor=1 / speed, mode="linear")
+        whole = model.hifigan_decoder(scaled.transpose(1, 2), g=speaker).flatten()
+        if len(whole) != len(streamed):
+            return [seed, speed, float("inf")]
+        return [seed, speed, float((whole - streamed).abs().max())]
+
+    def work(request):
+        if "trials" in request:
+            for seed in range(request["trials"]):
+                yield json.dumps(trial(seed)).encode()
+        else:
+            yield from spoken(request)
+
+    return work, {}
+
+
+def damaged(*, model_dir: str, to: str):
+    """Not a worker: writes two kinds of checkpoint that need torch to be made."""
+    script = _script()
+    script.shim()
+    import torch
+    from TTS.tts.configs import xtts_config
+
+    checkpoint = torch.load(Path(model_dir) / "model.pth", weights_only=True)
+    noise = {name: weights * float("nan") for name, weights in checkpoint["model"].items()}
+    torch.save({"model": noise}, Path(to) / "noise.pth")
+    torch.save({"weights": {}}, Path(to) / "other.pth")
+    # The published file holds its settings as an object of classes that have moved since.
+    for moved in (xtts_config.XttsArgs, xtts_config.XttsAudioConfig):
+        moved.__module__ = "TTS.tts.models.xtts"
+    import TTS.tts.models.xtts as old_place
+
+    old_place.XttsArgs, old_place.XttsAudioConfig = (
+        xtts_config.XttsArgs,
+        xtts_config.XttsAudioConfig,
+    )
+    config = xtts_config.XttsConfig()
+    torch.save({"config": config, "model": checkpoint["model"]}, Path(to) / "published.pth")
+    return (lambda _request: iter(())), {}

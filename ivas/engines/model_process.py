@@ -342,11 +342,15 @@ class _Process:
                     await call.chunks.put(payload)
                 self._expect_sign()
                 return
-            self._call = None
-            self.finished += 1
             if payload:
                 said = json.loads(payload)
                 call.failure = self._failure(said["message"], said["code"])
+                if said["code"] == CRASHED:  # it is about to exit; the call ends with it
+                    self._ending = True
+                    self._expect_sign()
+                    return
+            self._call = None
+            self.finished += 1
             call.on_end()
             if not call.unwanted:
                 await call.chunks.put(None)
@@ -368,7 +372,7 @@ class _Process:
         self.gone.set_result(None)
         call, self._call = self._call, None
         if call is not None:
-            call.failure = failure
+            call.failure = call.failure or failure
             call.on_end()
             while call.chunks.full():
                 call.chunks.get_nowait()

@@ -55,8 +55,8 @@ class XttsTTS:
         `model_dir` holds config.json, model.pth, vocab.json and speakers_xtts.pth.
         `device` is `cpu` or `cuda` (or `cuda:1` ...). `voices_dir` holds recordings to
         clone voices from (`voices.py`). `language` (None: `en`) is what a voice speaks
-        when nothing else is said. `threads` of the CPU, 0: all but one. After `hang_s` without a token
-        the model is started anew. `worker` is the factory of the worker process.
+        when nothing else is said. `threads` of the CPU, 0: all but one. After `hang_s`
+        without a token the model is started anew. `worker` is the worker's factory.
         """
         self._model_dir = model_dir
         self._device = device
@@ -100,6 +100,10 @@ class XttsTTS:
                 f"xtts cannot run on {self._device!r}; it runs on cpu or cuda, and on Apple "
                 "silicon on the CPU: set IVAS_TTS__DEVICE=cpu."
             )
+        try:
+            self._language = language_code(self._language)
+        except EngineError as error:
+            raise EngineUnavailable(str(error), code=error.code) from None
         need_packages()
         need_files(self._model_dir, FILES, fix=DOWNLOAD)
         recorded, complaints = await asyncio.to_thread(recordings, self._voices_dir)
