@@ -12,23 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ivas.models import Model, ModelError, shown_size
 
 from .catalogue import CATALOGUE
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there nobody is kept from downloading a model twice
-    fcntl = None  # type: ignore[assignment]
+from .files import hash_file, is_lfs_pointer, locked, write_atomically
 
 MANIFEST = "ivas-model.json"
 PART = ".part"
@@ -36,9 +31,6 @@ PART_STATE = ".part.json"
 """Beside a `.part`: of which version of the file it is the beginning (download.py)."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
-_LFS_POINTER = b"version https://git-lfs"
-_LFS_POINTER_MOST_BYTES = 1024
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,79 +204,30 @@ class ModelStore:
         holder dies, so a lock file of a dead process holds up nobody.
         """
         self.path(model_id)  # refuses what is no id
-        place = self.root / f".{model_id}.lock"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            descriptor = _locked(place)
-        except BlockingIOError:
-            raise ModelError(
-                f"Another process{_owner(place)} is downloading or removing {model_id}; "
-                "wait until it has finished, then try again."
-            ) from None
-        except OSError as error:
-            raise ModelError(
-                f"{self.root} cannot be written to ({error.strerror}); make it writable for "
-                "this user, or choose another directory: IVAS_MODELS_DIR"
-            ) from error
-        try:
+        with ExitStack() as held:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                holder = held.enter_context(locked(self.root / f".{model_id}.lock"))
+            except OSError as error:
+                raise ModelError(
+                    f"{self.root} cannot be written to ({error.strerror}); make it writable for "
+                    "this user, or choose another directory: IVAS_MODELS_DIR"
+                ) from error
+            if holder is not None:
+                raise ModelError(
+                    f"Another process ({holder}) is downloading or removing {model_id}; "
+                    "wait until it has finished, then try again."
+                )
             yield
-        finally:
-            place.unlink(missing_ok=True)
-            os.close(descriptor)
-
-
-def hash_file(path: Path, digest: Any) -> int:
-    """Feed a file to `digest` block by block; returns its length. Raises OSError."""
-    length = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            length += len(block)
-    return length
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """All of it or nothing, also after a power cut. Raises OSError."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable, where the system can."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network file systems cannot
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _model_file_size(path: Path) -> int | None:
     """Bytes of a file that may be part of a model; None if it is missing, empty or a pointer."""
     try:
         size = path.stat().st_size
-        return None if size == 0 or not path.is_file() or _is_lfs_pointer(path, size) else size
+        return None if size == 0 or not path.is_file() or is_lfs_pointer(path) else size
     except OSError:
         return None
-
-
-def _is_lfs_pointer(path: Path, size: int) -> bool:
-    if size > _LFS_POINTER_MOST_BYTES:
-        return False
-    return path.read_bytes().startswith(_LFS_POINTER)
 
 
 def _read_manifest(text: str, model_id: str) -> Manifest:
@@ -341,7 +284,7 @@ def _file_problem(
         yield Problem(path.name, "missing", f"{path} is missing; {again}")
         return
     size = path.stat().st_size
-    if _is_lfs_pointer(path, size):
+    if is_lfs_pointer(path):
         sentence = f"{path} is only a Git LFS pointer, not the model; {again}"
         yield Problem(path.name, "lfs_pointer", sentence)
         return
@@ -357,36 +300,3 @@ def _file_problem(
     if digest.hexdigest() != sha256:
         sentence = f"{path} is damaged or changed: its checksum is not the published one; {again}"
         yield Problem(path.name, "sha256", sentence)
-
-
-def _locked(place: Path) -> int:
-    """A descriptor that holds the lock. Raises BlockingIOError if somebody else does."""
-    while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            if fcntl is None:
-                return descriptor
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held it may have taken the file away in between: that lock is nobody's.
-            if _is_file_of(descriptor, place):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, str(os.getpid()).encode())
-                return descriptor
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _owner(place: Path) -> str:
-    try:
-        return f" ({int(place.read_text())})"
-    except (OSError, ValueError):
-        return ""
-
-
-def _is_file_of(descriptor: int, place: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), place.stat())
-    except FileNotFoundError:
-        return False
