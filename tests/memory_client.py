@@ -113,7 +113,7 @@ class Talk:
         """Other engines serve from now on."""
         for kind, engine in engines.items():
             choice = next(c for c in self.engines.choices if c.kind == kind)
-            choice.candidates = (engine,)
+            choice.candidates, choice._last = (engine,), None
 
     async def speak(self, ms: float) -> None:
         """The user makes a sound, in real time."""

@@ -136,7 +136,7 @@ async def test_flushing_twice_cuts_once() -> None:
 @virtual_time
 async def test_without_engines_that_answer_the_stall_is_noticed_by_the_controller() -> None:
     # The engines' own limits are far away: only the controller's deadline is left.
-    reply = replace(LIMITS.reply, first_token_s=1e6)
+    reply = replace(LIMITS.reply, slow_after_s=1e6, first_token_s=1e6)
     limits = replace(LIMITS, reply=reply)
     llm = NotingLLM(first_ms=1e9)
     async with talk(fakes(llm=llm), limits=limits, reply_stall_ms=20_000) as t:

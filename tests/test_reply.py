@@ -12,20 +12,23 @@ from virtual_time import virtual_time
 
 from ivas.conversation.events import Failure
 from ivas.conversation.history import SpokenText
-from ivas.engines import AudioChunk, Message, Token, ToolCall
-from ivas.engines.fake import DEFAULT_REPLY, MS_PER_CHARACTER, FakeLLM, FakeTTS
+from ivas.engines import AudioChunk, Message, Token, Tool, ToolCall
+from ivas.engines.fake import DEFAULT_REPLY, MS_PER_CHARACTER, FakeLLM, FakeTTS, Fault
 from ivas.latency import Marks
 from ivas.playout import BYTES_PER_MS, Playout
 from ivas.reply import Producer, Production, ReplyLimits, Speech
+from ivas.text.notices import notices
 
-LIMITS = ReplyLimits(first_token_s=3, token_stall_s=2, first_audio_s=3, audio_stall_s=2)
+LIMITS = ReplyLimits(
+    slow_after_s=1, first_token_s=3, token_stall_s=2, first_audio_s=3, audio_stall_s=2
+)
 
 
 class Outlet:
     congested = False
 
     def __init__(self) -> None:
-        self.pieces: list[str | bytes] = []
+        self.pieces: list[str | bytes | ToolCall] = []
 
     def words(self, text: str) -> None:
         self.pieces.append(text)
@@ -33,8 +36,21 @@ class Outlet:
     def sound(self, pcm: bytes) -> None:
         self.pieces.append(pcm)
 
+    def call(self, call: ToolCall) -> None:
+        self.pieces.append(call)
+
     def drained(self) -> None:
         pass
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        return [piece for piece in self.pieces if isinstance(piece, ToolCall)]
+
+    @property
+    def order(self) -> list[str]:
+        names = {str: "words", bytes: "sound", ToolCall: "call"}
+        kinds = [names[type(piece)] for piece in self.pieces]
+        return [kind for at, kind in enumerate(kinds) if at == 0 or kinds[at - 1] != kind]
 
     @property
     def text(self) -> str:
@@ -81,6 +97,7 @@ async def produce(
     *,
     max_tokens: int = 1024,
     outlet: Outlet | None = None,
+    tools: Sequence[Tool] = (),
 ) -> tuple[Production, Outlet, SpokenText]:
     loop = asyncio.get_running_loop()
     outlet = outlet or Outlet()
@@ -89,8 +106,9 @@ async def produce(
     spoken = SpokenText()
     producer = Producer(
         llm=llm,
-        speech=None if tts is None else Speech(tts, "", None, 1.0),
+        speech=None if tts is None else Speech(tts, "", None, 1.0, notices("en")),
         messages=[Message("user", "hello")],
+        tools=tools,
         max_tokens=max_tokens,
         playout=playout,
         spoken=spoken,
@@ -149,6 +167,53 @@ async def test_a_limit_of_tokens() -> None:
 async def test_a_tool_that_was_not_offered_is_not_called() -> None:
     production, outlet, _ = await produce(Tokens(ToolCall("1", "run", "{}"), "Hello."), FakeTTS())
     assert (production.failure, outlet.text) == (None, "Hello.")
+
+
+@virtual_time
+async def test_calls_come_after_all_that_was_said() -> None:
+    call, more = ToolCall("1", "look", '{"at": "\ud800"}'), ToolCall("2", "wait", "{}")
+    production, outlet, _ = await produce(
+        Tokens(call, "Let me look. ", more), FakeTTS(), tools=[Tool("look"), Tool("wait")]
+    )
+    assert production.failure is None
+    assert outlet.calls == [ToolCall("1", "look", '{"at": "?"}'), more]
+    assert outlet.order == ["words", "sound", "call"]
+
+
+@virtual_time
+async def test_calls_of_a_reply_that_broke_are_not_made() -> None:
+    llm = NotingLLM(fault=Fault("raise", after=1))
+    production, outlet, _ = await produce(llm, FakeTTS(), tools=[Tool("look")])
+    assert production.failure is not None
+    assert outlet.calls == []
+
+
+@virtual_time
+async def test_a_call_needs_no_words() -> None:
+    production, outlet, _ = await produce(Tokens(ToolCall("1", "x", "{}")), tools=[Tool("x")])
+    assert (production.failure, len(outlet.calls), outlet.text) == (None, 1, "")
+
+
+@virtual_time
+async def test_an_llm_that_fails_is_said_aloud() -> None:
+    said = notices("en")
+    _, outlet, _ = await produce(NotingLLM(fault=Fault("raise")), FakeTTS())
+    assert outlet.text == said.failed
+    assert outlet.sound_ms > 0
+    _, outlet, _ = await produce(NotingLLM(fault=Fault("raise", after=14)), FakeTTS())
+    assert outlet.text.endswith(f" {said.broken}")
+    assert outlet.text.startswith("This is the fake engine")
+    _, outlet, _ = await produce(NotingLLM(fault=Fault("raise")))
+    assert outlet.text == ""  # who reads is told by the event
+
+
+@virtual_time
+async def test_who_waits_long_for_the_first_token_is_told_so_once() -> None:
+    slow_ms = LIMITS.slow_after_s * 1000 + 500
+    _, outlet, _ = await produce(NotingLLM(first_ms=slow_ms), FakeTTS())
+    assert outlet.text == f"{notices('en').slow} {DEFAULT_REPLY}"
+    _, outlet, _ = await produce(NotingLLM(first_ms=slow_ms - 1000), FakeTTS())
+    assert outlet.text == DEFAULT_REPLY
 
 
 @pytest.mark.parametrize("tokens", [(), (" ",), ("\n", "  ", "\n"), (ToolCall("1", "x", "{}"),)])

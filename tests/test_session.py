@@ -46,6 +46,7 @@ async def test_a_spoken_turn_from_the_first_frame_to_the_last_sample() -> None:
             "ReplyStarted",
             "MessageStarted",
             *["WordsSpoken", "AudioSpoken"] * 3,
+            "MessageEnded",
             "ReplyEnded",
         ]
         assert client.at_ms(say.SpeechStarted) == 100  # three frames, known at the next piece

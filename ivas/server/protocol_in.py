@@ -195,9 +195,11 @@ def _item(given: object, at: str) -> AnyItem:
     if not isinstance(given, dict):
         raise _missing(at)
     try:
-        match given.get("type", "message"):
+        match given.get("type"):
+            case None:
+                raise _missing(f"{at}.type")
             case "message":
-                return _message(_Message.model_validate({"type": "message", **given}), at)
+                return _message(_Message.model_validate(given), at)
             case "function_call":
                 call = _FunctionCall.model_validate(given)
                 call_id = call.call_id or new_id("call")

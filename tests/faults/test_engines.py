@@ -19,6 +19,7 @@ from ivas import announcements as say
 from ivas.choice import Engines
 from ivas.conversation.events import Failure
 from ivas.engines.fake import DEFAULT_REPLY, FakeASR, FakeLLM, FakeTTS, FakeVAD, Fault
+from ivas.text.notices import notices
 
 REPLY = LIMITS.reply
 
@@ -45,19 +46,23 @@ FIRST_TOKEN_MS = REPLY.first_token_s * 1000
 STALL_MS = REPLY.token_stall_s * 1000
 FIRST_AUDIO_MS = REPLY.first_audio_s * 1000
 
+NOTICE_MS = 3_000
+SAID = notices("en")
+
 CASES = [
     # The recogniser. Its first answers are partials, so the final is told apart by `times`.
     Case("asr", Fault("raise"), "engine_failed", 200),
     Case("asr", Fault("crash"), "asr_failed", 200),
     Case("asr", Fault("hang"), "asr_timeout", LIMITS.transcript_s * 1000),
-    # The model, before its first token and within the third clause.
-    Case("llm", Fault("raise"), "engine_failed", 400),
-    Case("llm", Fault("crash"), "llm_failed", 400),
-    Case("llm", Fault("hang"), "engine_timeout", FIRST_TOKEN_MS + 400),
-    Case("llm", Fault("end"), "llm_empty", 400),
-    Case("llm", Fault("raise", after=20), "engine_failed", 8_000, sounds=True),
-    Case("llm", Fault("crash", after=20), "llm_failed", 8_000, sounds=True),
-    Case("llm", Fault("hang", after=20), "engine_timeout", 8_000, sounds=True),
+    # The model, before its first token and within the third clause. It is said aloud, and
+    # the reply ends once all of that but the last 2 s has been sent.
+    Case("llm", Fault("raise"), "engine_failed", 400 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("crash"), "llm_failed", 400 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("hang"), "engine_timeout", FIRST_TOKEN_MS + 400 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("end"), "llm_empty", 400 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("raise", after=20), "engine_failed", 8_000 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("crash", after=20), "llm_failed", 8_000 + NOTICE_MS, sounds=True),
+    Case("llm", Fault("hang", after=20), "engine_timeout", 8_000 + NOTICE_MS, sounds=True),
     # The voice, before its first chunk and within the first clause.
     Case("tts", Fault("raise"), "engine_failed", 1_000),
     Case("tts", Fault("crash"), "tts_failed", 1_000),
@@ -129,7 +134,14 @@ def test_the_user_is_told_and_the_next_turn_works(case: Case) -> None:
                 [failed] = t.client.all(say.TranscriptFailed)
                 assert failed.failure == ended.outcome
             assert bool(t.client.sound()) == case.sounds
-            assert DEFAULT_REPLY.startswith(t.client.words())
+            words = t.client.words()
+            if case.engine == "llm":
+                assert words.endswith(SAID.broken if case.fault.after else SAID.failed)
+                waited = case.fault.kind == "hang" and not case.fault.after
+                assert words.startswith(SAID.slow) == waited
+                words = words.removesuffix(SAID.broken).removesuffix(SAID.failed).strip()
+                words = words.removeprefix(SAID.slow)
+            assert DEFAULT_REPLY.startswith(words)
             if t.client.words():
                 item = await t.item(ended.reply.item_id)
                 assert item.status == "incomplete"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ivas import announcements as say
 from ivas.announcements import SessionSettings
 from ivas.conversation.events import ReplyOptions
-from ivas.conversation.history import Part
+from ivas.conversation.history import FunctionCall, FunctionOutput, Part
+from ivas.engines import Tool
 from ivas.server import protocol_in
 from ivas.server.protocol_in import MAX_AUDIO_BYTES, MAX_ID, decode
 from ivas.server.protocol_models import MAX_TEXT
@@ -97,7 +98,7 @@ def test_an_update_is_in_the_config_at_once_and_its_echo_in_the_command() -> Non
         ({"type": "response.create"}, say.CreateReply(ReplyOptions(), "e1")),
         (
             {"type": "response.create", "response": {"max_output_tokens": "inf", "tools": []}},
-            say.CreateReply(ReplyOptions(max_tokens="inf"), "e1"),
+            say.CreateReply(ReplyOptions(max_tokens="inf", tools=()), "e1"),
         ),
         (
             {
@@ -116,7 +117,75 @@ def test_an_update_is_in_the_config_at_once_and_its_echo_in_the_command() -> Non
                     "metadata": {"topic": "x"},
                 },
             },
-            say.CreateReply(ReplyOptions("text", "Rhyme.", "low", 5, {"topic": "x"}), "e1"),
+            say.CreateReply(
+                ReplyOptions("text", "Rhyme.", "low", 5, {"topic": "x"}, audio_format="audio/pcm"),
+                "e1",
+            ),
+        ),
+        (
+            {
+                "type": "response.create",
+                "response": {
+                    "conversation": "none",
+                    "tools": [{"type": "function", "name": "look", "parameters": {"a": 1}}],
+                    "tool_choice": {"type": "function", "name": "look"},
+                    "audio": {"output": {"format": {"type": "audio/pcma"}}},
+                    "input": [
+                        {"type": "item_reference", "id": "item_1"},
+                        {
+                            "type": "function_call",
+                            "id": "f",
+                            "call_id": "c",
+                            "name": "look",
+                            "arguments": "{}",
+                        },
+                        {
+                            "type": "function_call_output",
+                            "id": "o",
+                            "call_id": "c",
+                            "output": "blue",
+                        },
+                    ],
+                },
+            },
+            say.CreateReply(
+                ReplyOptions(
+                    tools=(Tool("look", "", {"a": 1}),),
+                    tool_choice="look",
+                    audio_format="audio/pcma",
+                    in_conversation=False,
+                    context=(
+                        "item_1",
+                        FunctionCall("f", "c", "look", "{}"),
+                        FunctionOutput("o", "c", "blue"),
+                    ),
+                ),
+                "e1",
+            ),
+        ),
+        (
+            {"type": "response.create", "response": {"tool_choice": "required", "input": []}},
+            say.CreateReply(ReplyOptions(tool_choice="required", context=()), "e1"),
+        ),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {
+                    "type": "function_call",
+                    "id": "f",
+                    "call_id": "c",
+                    "name": "look",
+                    "arguments": "{}",
+                },
+            },
+            say.AddItem(FunctionCall("f", "c", "look", "{}"), None, "e1"),
+        ),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {"type": "function_call_output", "id": "o", "call_id": "c", "output": ""},
+            },
+            say.AddItem(FunctionOutput("o", "c", ""), None, "e1"),
         ),
         ({"type": "response.create", "response": {"audio": {}}}, say.CreateReply(event_id="e1")),
         ({"type": "response.cancel"}, say.CancelActiveReply(None, "e1")),
@@ -184,9 +253,11 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"type": "conversation.item.create", "item": {}}, "missing_required_parameter",
      "item.type", ""),
     ({"type": "conversation.item.create", "item": {"type": "function_call", "name": "f"}},
-     "invalid_value", "item.type", "message"),
+     "missing_required_parameter", "item.arguments", ""),
     ({"type": "conversation.item.create", "item": {"type": "function_call_output"}},
-     "invalid_value", "item.type", "message"),
+     "missing_required_parameter", "item.call_id", ""),
+    ({"type": "conversation.item.create", "item": {"type": "mcp_call"}}, "invalid_value",
+     "item.type", "function_call_output"),
     ({"type": "conversation.item.create", "item": message()}, "invalid_value",
      "item.content", ""),
     ({"type": "conversation.item.create", "item": message(text("a"), role="robot")},
@@ -227,12 +298,23 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"type": "conversation.item.truncate", "item_id": "i", "content_index": 0,
       "audio_end_ms": 10**30}, "invalid_value", "audio_end_ms", "2**53"),
     ({"type": "response.create", "response": 5}, "invalid_value", "response", ""),
-    ({"type": "response.create", "response": {"conversation": "none"}}, "invalid_value",
-     "response.conversation", "auto"),
-    ({"type": "response.create", "response": {"input": []}}, "invalid_value",
-     "response.input", "create items"),
+    ({"type": "response.create", "response": {"conversation": "new"}}, "invalid_value",
+     "response.conversation", "none"),
+    ({"type": "response.create", "response": {"input": [{}]}}, "missing_required_parameter",
+     "response.input.0.type", ""),
+    ({"type": "response.create", "response": {"input": [{"type": "item_reference"}]}},
+     "missing_required_parameter", "response.input.0.id", ""),
+    ({"type": "response.create", "response": {"input": [message()]}}, "invalid_value",
+     "response.input.0.content", ""),
     ({"type": "response.create", "response": {"tools": [{"type": "function"}]}},
-     "invalid_value", "response.tools", "function calls"),
+     "missing_required_parameter", "response.tools.0.name", ""),
+    ({"type": "response.create", "response": {"tools": [{"type": "mcp", "name": "x"}]}},
+     "invalid_value", "response.tools.0.type", "functions"),
+    ({"type": "response.create", "response": {"tools": [
+        {"type": "function", "name": "f", "parameters": {"x": "y" * 300_000}}]}},
+     "invalid_value", "response.tools", "functions"),
+    ({"type": "response.create", "response": {"tool_choice": "perhaps"}},
+     "invalid_value", "response.tool_choice", "required"),
     ({"type": "response.create", "response": {"metadata": {"a": 5}}}, "invalid_value",
      "response.metadata.a", "string"),
     ({"type": "response.create", "response": {"metadata": {"x": "y" * 513}}}, "invalid_value",
@@ -242,7 +324,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
     ({"type": "response.create", "response": {"output_modalities": ["audio", "text"]}},
      "invalid_value", "response.output_modalities", ""),
     ({"type": "response.create", "response": {"audio": {"output": {"format": {
-        "type": "audio/pcmu"}}}}}, "invalid_value", "response.audio.output.format.type", "24000"),
+        "type": "audio/opus"}}}}}, "invalid_value", "response.audio.output.format.type", "24000"),
     ({"type": "response.create", "response": {"max_output_tokens": 0}}, "invalid_value",
      "response.max_output_tokens", ""),
     ({"type": "response.cancel", "response_id": 5}, "invalid_value", "response_id", "string"),
@@ -299,6 +381,21 @@ def test_an_event_id_that_is_none_is_not_echoed(event_id: Any) -> None:
     answer = command({"type": "session.dance", "event_id": event_id})
     assert isinstance(answer, say.Malformed)
     assert answer.event_id is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["response.create", "response.cancel", "conversation.item.create",
+     "conversation.item.truncate"],
+)  # fmt: skip
+def test_a_transcription_session_has_no_replies(kind: str) -> None:
+    config = session()
+    raw = json.dumps({"type": "session.update", "session": {"type": "transcription"}})
+    assert isinstance(decode(raw, config, max_bytes=MIB), say.Configure)
+    answer = decode(json.dumps({"type": kind}), config, max_bytes=MIB)
+    code, param, says = refused(answer)
+    assert (code, param) == ("invalid_value", "type")
+    assert "transcription session" in says
 
 
 # --- anything --------------------------------------------------------------------
@@ -375,7 +472,7 @@ def test_the_document_lists_exactly_the_events_that_are_understood() -> None:
     _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- client events -->")
     rows = [line.split("|") for line in rest.partition("<!-- end -->")[0].splitlines()[3:]]
     documented = [row[1].strip(" `") for row in rows]
-    cases = ast.walk(ast.parse(inspect.getsource(protocol_in)))
+    cases = ast.walk(ast.parse(inspect.getsource(protocol_in._command)))
     literals = [case.value for case in cases if isinstance(case, ast.MatchValue)]
     known = {value.value for value in literals if isinstance(value, ast.Constant)}
     refused = {"output_audio_buffer.clear"}

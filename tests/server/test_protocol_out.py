@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +18,10 @@ from pydantic import TypeAdapter
 
 from ivas import announcements as say
 from ivas.announcements import ReplyView, SessionSettings, Usage
-from ivas.conversation.events import Failure
-from ivas.conversation.history import Item, Part
+from ivas.audio.g711 import decode_alaw, decode_ulaw
+from ivas.choice import Change
+from ivas.conversation.events import AudioFormat, Failure
+from ivas.conversation.history import FunctionCall, FunctionOutput, Item, Part
 from ivas.latency import SPANS
 from ivas.server.protocol_out import Encoder
 from ivas.server.protocol_session import SessionConfig
@@ -33,6 +38,22 @@ FIELDS: dict[str, set[str]] = {
     "session.created": {"session"},
     "session.updated": {"session"},
     "error": {"error"},
+    "input_audio_buffer.timeout_triggered": {"audio_start_ms", "audio_end_ms", "item_id"},
+    "response.function_call_arguments.delta": {
+        "response_id",
+        "item_id",
+        "output_index",
+        "call_id",
+        "delta",
+    },
+    "response.function_call_arguments.done": {
+        "response_id",
+        "item_id",
+        "output_index",
+        "call_id",
+        "name",
+        "arguments",
+    },
     "conversation.item.added": {"item", "previous_item_id"},
     "conversation.item.done": {"item", "previous_item_id"},
     "conversation.item.retrieved": {"item"},
@@ -63,6 +84,7 @@ FIELDS: dict[str, set[str]] = {
     "response.output_text.delta": {*IDS, "delta"},
     "response.output_text.done": {*IDS, "text"},
     "ivas.latency": {"response_id", "spans_ms"},
+    "ivas.engines": {"kind", "engine", "before", "reason"},
 }
 """Everything an event holds beside `type` and `event_id`: no more, no less."""
 
@@ -96,9 +118,14 @@ def look_over(event: dict[str, Any]) -> None:
         assert event["part"]["type"] in ("audio", "text")
     items = [event["item"]] if "item" in event else event.get("response", {}).get("output", [])
     for item in items:
-        assert set(item) == {"id", "object", "type", "role", "status", "content"}
-        assert (item["object"], item["type"]) == ("realtime.item", "message")
-        for part in item["content"]:
+        own = {
+            "message": {"role", "content"},
+            "function_call": {"call_id", "name", "arguments"},
+            "function_call_output": {"call_id", "output"},
+        }[item["type"]]
+        assert set(item) == {"id", "object", "type", "status"} | own
+        assert item["object"] == "realtime.item"
+        for part in item.get("content", []):
             spoken = part["type"] in ("input_audio", "output_audio")
             assert set(part) == {"type", "transcript" if spoken else "text"}
     if "response" in event:
@@ -205,7 +232,8 @@ def test_a_spoken_reply() -> None:
         say.MessageStarted(SPOKEN, "item_u"),
         say.WordsSpoken(SPOKEN, "Hello."),
         say.AudioSpoken(SPOKEN, b"\1\2"),
-        say.ReplyEnded(SPOKEN, "completed", "Hello.", "item_u", Usage(5, 2)),
+        say.MessageEnded(SPOKEN, "Hello.", "completed", "item_u"),
+        say.ReplyEnded(SPOKEN, "completed", "Hello.", (), Usage(5, 2)),
     )
     assert types(events) == [
         "response.created",
@@ -264,7 +292,8 @@ def test_a_written_reply_has_no_sound() -> None:
         say.ReplyStarted(WRITTEN),
         say.MessageStarted(WRITTEN, None),
         say.WordsSpoken(WRITTEN, "Hi."),
-        say.ReplyEnded(WRITTEN, "completed", "Hi.", None, Usage()),
+        say.MessageEnded(WRITTEN, "Hi.", "completed", None),
+        say.ReplyEnded(WRITTEN, "completed", "Hi.", (), Usage()),
     )
     assert types(events) == [
         "response.created",
@@ -311,15 +340,127 @@ def test_a_written_reply_has_no_sound() -> None:
 )
 def test_other_ends(outcome: Any, status: str, details: dict[str, Any]) -> None:
     *_, item_done, output_done, done = said(
-        say.ReplyEnded(SPOKEN, outcome, "Hel", "item_u", Usage(1, 1))
+        say.MessageEnded(SPOKEN, "Hel", "incomplete", "item_u"),
+        say.ReplyEnded(SPOKEN, outcome, "Hel", (), Usage(1, 1)),
     )
     assert item_done["item"]["status"] == output_done["item"]["status"] == "incomplete"
     assert done["response"]["status"] == status
     assert done["response"]["status_details"] == details
-    (nothing_said,) = said(say.ReplyEnded(SPOKEN, outcome, None, None, Usage()))
+    (nothing_said,) = said(say.ReplyEnded(SPOKEN, outcome, None, (), Usage()))
     assert nothing_said["type"] == "response.done"
     assert nothing_said["response"]["output"] == []
     assert nothing_said["response"]["usage"]["total_tokens"] == 0
+
+
+def test_a_function_call_has_every_event_somebody_listens_to() -> None:
+    call = FunctionCall("item_f", "call_1", "look", '{"at": "sky"}')
+    begun, owned, delta, arguments, done, output_done = said(
+        say.FunctionCalled(SPOKEN, call, 1, "item_a")
+    )
+    assert types([begun, owned, delta, arguments, done, output_done]) == [
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "conversation.item.done",
+        "response.output_item.done",
+    ]
+    assert begun["item"] == {
+        "id": "item_f",
+        "object": "realtime.item",
+        "type": "function_call",
+        "status": "in_progress",
+        "call_id": "call_1",
+        "name": "look",
+        "arguments": "",
+    }
+    assert owned["previous_item_id"] == done["previous_item_id"] == "item_a"
+    assert (delta["delta"], delta["call_id"]) == ('{"at": "sky"}', "call_1")
+    assert (arguments["name"], arguments["arguments"]) == ("look", '{"at": "sky"}')
+    assert {event["output_index"] for event in (begun, delta, arguments, output_done)} == {1}
+    assert output_done["item"]["status"] == "completed"
+    assert output_done["item"]["arguments"] == '{"at": "sky"}'
+    (ended,) = said(say.ReplyEnded(SPOKEN, "completed", "Hm.", (call,), Usage()))
+    kinds = [item["type"] for item in ended["response"]["output"]]
+    assert kinds == ["message", "function_call"]
+
+
+def test_what_a_function_gave_back_is_an_item() -> None:
+    (event,) = said(say.ItemRetrieved(FunctionOutput("item_o", "call_1", "blue")))
+    assert event["item"] == {
+        "id": "item_o",
+        "object": "realtime.item",
+        "type": "function_call_output",
+        "status": "completed",
+        "call_id": "call_1",
+        "output": "blue",
+    }
+
+
+def test_outside_of_the_conversation_only_the_response_is_told() -> None:
+    apart = replace(WRITTEN, in_conversation=False)
+    call = FunctionCall("item_f", "call_1", "look", "{}")
+    events = said(
+        say.ReplyStarted(apart),
+        say.MessageStarted(apart, None),
+        say.MessageEnded(apart, "Hi.", "completed", None),
+        say.FunctionCalled(apart, call, 1, None),
+        say.ReplyEnded(apart, "completed", "Hi.", (call,), Usage()),
+    )
+    assert not [kind for kind in types(events) if kind.startswith("conversation.")]
+    assert events[0]["response"]["conversation_id"] is None
+
+
+def test_nobody_spoke() -> None:
+    (event,) = said(say.WaitedForUser("item_w", 1200, 6200))
+    assert event["type"] == "input_audio_buffer.timeout_triggered"
+    assert (event["audio_start_ms"], event["audio_end_ms"]) == (1200, 6200)
+    assert event["item_id"] == "item_w"
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "decoded"), [("audio/pcmu", decode_ulaw), ("audio/pcma", decode_alaw)]
+)
+def test_g711_is_the_same_sound_at_a_third_of_the_rate(
+    audio_format: AudioFormat, decoded: Callable[[bytes], bytes]
+) -> None:
+    view = replace(SPOKEN, audio_format=audio_format)
+    tone = np.round(8000 * np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000)).astype("<i2")
+    spoken = [
+        say.AudioSpoken(view, tone[at : at + 2400].tobytes()) for at in range(0, len(tone), 2400)
+    ]
+    events = said(*spoken, say.MessageEnded(view, "a", "completed", None))
+    sounds = [event for event in events if event["type"] == "response.output_audio.delta"]
+    codes = b"".join(base64.b64decode(event["delta"]) for event in sounds)
+    heard = np.frombuffer(decoded(codes), "<i2").astype(float)
+    assert len(heard) == pytest.approx(8_000, abs=80)
+    spectrum = np.abs(np.fft.rfft(heard))
+    assert np.argmax(spectrum) * 8_000 / len(heard) == pytest.approx(440, abs=3)
+    # The last of it left before the sound was said to be over.
+    assert types(events).index("response.output_audio.done") > events.index(sounds[-1])
+    ended = said(say.ReplyEnded(view, "completed", "a", (), Usage()))[0]
+    assert ended["response"]["audio"]["output"]["format"] == {"type": audio_format}
+
+
+def test_what_was_cut_off_does_not_sound_in_the_next_reply() -> None:
+    first, second = (replace(SPOKEN, id=name, audio_format="audio/pcmu") for name in "ab")
+    loud = np.full(2_400, 20_000, "<i2").tobytes()
+    events = said(
+        say.AudioSpoken(first, loud),
+        say.MessageEnded(first, "a", "incomplete", None),
+        say.AudioSpoken(second, bytes(4_800)),
+    )
+    quiet = decode_ulaw(base64.b64decode(events[-1]["delta"]))
+    assert np.max(np.abs(np.frombuffer(quiet, "<i2"))) < 10
+
+
+def test_a_change_of_engines_is_an_event_of_our_own() -> None:
+    encoder = Encoder(tag="a", conversation_id="c")
+    change = Change("llm", "ollama", "builtin", "ollama is ready.")
+    event = json.loads(encoder.engines_changed(change))
+    assert event["type"] == "ivas.engines"
+    assert (event["kind"], event["engine"], event["before"]) == ("llm", "ollama", "builtin")
+    assert event["reason"] == "ollama is ready."
 
 
 def test_errors_leave_out_what_is_not_known() -> None:
@@ -348,7 +489,9 @@ def test_every_frame_of_a_connection_has_an_id_of_its_own() -> None:
     assert len({json.loads(frame)["event_id"] for frame in frames}) == 3
 
 
-@given(st.binary(max_size=64).filter(lambda pcm: len(pcm) % 2 == 0), st.text(), st.text())
+@given(
+    st.binary(min_size=2, max_size=64).filter(lambda pcm: len(pcm) % 2 == 0), st.text(), st.text()
+)
 def test_any_sound_and_any_words_come_through(pcm: bytes, words: str, more: str) -> None:
     try:
         (words + more).encode()
@@ -357,7 +500,7 @@ def test_any_sound_and_any_words_come_through(pcm: bytes, words: str, more: str)
     sound, delta, *_, done = said(
         say.AudioSpoken(SPOKEN, pcm),
         say.WordsSpoken(SPOKEN, words),
-        say.ReplyEnded(SPOKEN, "completed", words + more, None, Usage()),
+        say.ReplyEnded(SPOKEN, "completed", words + more, (), Usage()),
     )
     assert base64.b64decode(sound["delta"]) == pcm
     assert delta["delta"] == words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from openai.types.realtime import SessionUpdatedEvent
 from ivas.announcements import SessionSettings
 from ivas.app import session_defaults
 from ivas.conversation.events import TurnSettings
+from ivas.engines import Tool
 from ivas.errors import ClientError
 from ivas.server.protocol_models import MAX_TEXT
 from ivas.server.protocol_session import EAGERNESS_MS, SessionConfig
@@ -215,6 +216,99 @@ def test_no_turn_detection_is_push_to_talk_and_there_is_a_way_back() -> None:
     assert session.settings == DEFAULTS
 
 
+def test_idle_timeout_reaches_the_controller() -> None:
+    session = heard(turn_detection={"type": "server_vad", "idle_timeout_ms": 5000})
+    assert session.settings.turn.idle_timeout_ms == 5000
+
+
+def test_g711_both_ways() -> None:
+    session = updated(
+        audio={
+            "input": {"format": {"type": "audio/pcmu"}},
+            "output": {"format": {"type": "audio/pcma"}},
+        }
+    )
+    assert session.input_format == "audio/pcmu"
+    assert session.settings.audio_format == "audio/pcma"
+    audio = validated(session.echo)["audio"]
+    assert audio["input"]["format"] == {"type": "audio/pcmu"}
+    assert audio["output"]["format"] == {"type": "audio/pcma"}
+
+
+def test_functions_reach_the_llm() -> None:
+    look = {"type": "function", "name": "look", "description": "Look.", "parameters": {"a": 1}}
+    session = updated(tools=[look, {"type": "function", "name": "wait"}], tool_choice="required")
+    assert session.settings.tools == (Tool("look", "Look.", {"a": 1}), Tool("wait"))
+    assert session.settings.tool_choice == "required"
+    session.update({"type": "realtime", "tool_choice": {"type": "function", "name": "look"}})
+    assert session.settings.tool_choice == "look"
+    assert validated(session.echo)["tools"][0] == look
+    session.update({"type": "realtime", "tools": [], "tool_choice": "auto"})
+    assert session.settings.tools == ()
+
+
+def test_a_client_may_forbid_trimming() -> None:
+    assert updated(truncation="auto").settings.trims
+    assert not updated(truncation="disabled").settings.trims
+
+
+def transcription(kind: Literal["transcription"] | None = "transcription") -> SessionConfig:
+    return SessionConfig(
+        session_id="sess_1", model="ivas", defaults=DEFAULTS, kind=kind, expires_at=1_900_000_000
+    )
+
+
+def test_a_transcription_session_reads_and_never_answers() -> None:
+    session = transcription()
+    echo = session.echo
+    assert (echo["type"], echo["object"]) == ("transcription", "realtime.transcription_session")
+    assert echo["expires_at"] == 1_900_000_000
+    assert set(echo["audio"]) == {"input"}
+    assert not {"instructions", "tools", "model"} & set(echo)
+    settings = session.settings
+    assert settings.transcribe
+    assert not settings.turn.create_response
+    assert not settings.turn.interrupt_response
+    session.update(
+        {
+            "type": "transcription",
+            "audio": {"input": {"transcription": {"language": "de"}, "turn_detection": None}},
+        }
+    )
+    assert session.settings.language == "de"
+    assert session.settings.turn.detection == "none"
+    assert session.settings.transcribe
+
+
+def test_the_first_update_may_still_choose_what_the_session_is() -> None:
+    session = transcription(None)
+    assert session.kind == "realtime"
+    session.update({"type": "transcription"})
+    assert session.kind == "transcription"
+    with pytest.raises(ClientError, match="cannot change its type"):
+        session.update({"type": "realtime"})
+    assert session.kind == "transcription"
+    with pytest.raises(ClientError, match="cannot change its type"):
+        transcription().update({"type": "realtime"})
+
+
+def test_only_server_vad_hears_for_a_transcription() -> None:
+    session = transcription()
+    with pytest.raises(ClientError) as caught:
+        session.update(
+            {"type": "transcription", "audio": {"input": {"turn_detection": {
+                "type": "semantic_vad"}}}}
+        )  # fmt: skip
+    assert caught.value.param == "session.audio.input.turn_detection.type"
+
+
+def test_opting_in() -> None:
+    session = updated(ivas={"events": ["engines"]})
+    assert session.wants("engines")
+    assert not session.wants("latency")
+    assert not config().wants("engines")
+
+
 def test_unknown_keys_are_dropped_and_the_fixed_ones_stay() -> None:
     session = updated(
         id="sess_2", model="gpt-realtime", object="x", reasoning={"effort": "low"}, fun=1
@@ -226,11 +320,13 @@ def test_unknown_keys_are_dropped_and_the_fixed_ones_stay() -> None:
     ("session", "code", "param", "says"),
     [
         ({}, "missing_required_parameter", "session.type", "Missing"),
-        ({"type": "transcription"}, "invalid_value", "session.type", "realtime"),
-        ({"type": "realtime", "tools": [{"type": "function"}]}, "invalid_value",
-         "session.tools", "function calls"),
-        ({"type": "realtime", "tool_choice": {"type": "function", "name": "f"}}, "invalid_value",
-         "session.tool_choice", "no tools"),
+        ({"type": "video"}, "invalid_value", "session.type", "transcription"),
+        ({"type": "realtime", "tools": [{"type": "function"}]}, "missing_required_parameter",
+         "session.tools.0.name", "Missing"),
+        ({"type": "realtime", "tools": [{"type": "mcp", "name": "x"}]}, "invalid_value",
+         "session.tools.0.type", "functions"),
+        ({"type": "realtime", "tool_choice": {"type": "mcp"}}, "invalid_value",
+         "session.tool_choice", "required"),
         ({"type": "realtime", "output_modalities": ["audio", "text"]}, "invalid_value",
          "session.output_modalities", ""),
         ({"type": "realtime", "output_modalities": ["video"]}, "invalid_value",
@@ -240,7 +336,7 @@ def test_unknown_keys_are_dropped_and_the_fixed_ones_stay() -> None:
         ({"type": "realtime", "max_output_tokens": 4097}, "invalid_value",
          "session.max_output_tokens", "4096"),
         ({"type": "realtime", "audio": 5}, "invalid_value", "session.audio", ""),
-        ({"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcmu"}}}},
+        ({"type": "realtime", "audio": {"input": {"format": {"type": "audio/opus"}}}},
          "invalid_value", "session.audio.input.format.type", "24000"),
         ({"type": "realtime", "audio": {"output": {"format": {"rate": 16000}}}},
          "invalid_value", "session.audio.output.format.rate", "24000"),
@@ -256,7 +352,7 @@ def test_unknown_keys_are_dropped_and_the_fixed_ones_stay() -> None:
             "type": "server_vad", "threshold": 2}}}}, "invalid_value",
          "session.audio.input.turn_detection.threshold", "1"),
         ({"type": "realtime", "audio": {"input": {"turn_detection": {
-            "type": "server_vad", "idle_timeout_ms": 5000}}}}, "invalid_value",
+            "type": "server_vad", "idle_timeout_ms": 5}}}}, "invalid_value",
          "session.audio.input.turn_detection.idle_timeout_ms", "null"),
         ({"type": "realtime", "audio": {"input": {"noise_reduction": {}}}},
          "missing_required_parameter", "session.audio.input.noise_reduction.type", "Missing"),
@@ -304,7 +400,7 @@ def test_the_document_lists_exactly_these_fields() -> None:
         ivas={"events": ["latency"]},
         audio={"input": {"transcription": {}, "noise_reduction": {"type": "far_field"}}},
     )
-    fields = {*leaves(everything.echo), *leaves(heard(**semantic).echo)}
+    fields = {*leaves(everything.echo), *leaves(heard(**semantic).echo), "expires_at"}
     _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- session fields -->")
     rows = rest.partition("<!-- end -->")[0].splitlines()[3:]
     documented = [row.split("`")[1] for row in rows]

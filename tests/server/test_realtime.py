@@ -87,6 +87,8 @@ async def serve(
     *,
     serving: Engines | None = None,
     unready: Callable[[], str | None] = lambda: None,
+    session_s: float = 7200,
+    idle_s: float = 1800,
 ) -> None:
     """One connection, until it has ended."""
     app = FastAPI()
@@ -97,6 +99,8 @@ async def serve(
         model="ivas",
         key=None,
         max_message_bytes=2**20,
+        session_s=session_s,
+        idle_s=idle_s,
         unready=unready,
     )
     app.include_router(realtime_router(options))
