@@ -105,7 +105,10 @@ def _shortened(messages: Sequence[Message], room: int, count: Count) -> list[Mes
     sizes = [count(message) for message in messages]
     if sum(sizes) <= room:
         return list(messages)
-    most = _greatest(lambda each: sum(min(size, each) for size in sizes) <= room, max(sizes))
+    least = [count(replace(message, text=CUT)) for message in messages]
+    most = _greatest(
+        lambda each: sum(map(min, sizes, (max(each, bare) for bare in least))) <= room, max(sizes)
+    )
     return [
         message if size <= most else _cut(message, most, count)
         for message, size in zip(messages, sizes, strict=True)
@@ -121,9 +124,9 @@ def _cut(message: Message, most: int, count: Count) -> Message:
             return replace(message, text=CUT + text[len(text) - number :])
         return replace(message, text=text[:number] + CUT)
 
-    return with_characters(
-        _greatest(lambda number: count(with_characters(number)) <= most, len(message.text))
-    )
+    number = _greatest(lambda number: count(with_characters(number)) <= most, len(message.text))
+    cut = with_characters(number)
+    return cut if count(cut) < count(message) else message
 
 
 def _greatest(holds: Callable[[int], bool], most: int) -> int:
