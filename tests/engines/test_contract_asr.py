@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from tiny_whisper import HEARD, tiny_whisper
 
 from ivas.engines import ASR, Samples, Utterance
 from ivas.engines.asr.pocketsphinx import PocketsphinxASR
+from ivas.engines.asr.whisper import WhisperASR
 from ivas.engines.fake import FakeASR
 from ivas.errors import EngineError
 
@@ -35,6 +37,7 @@ ENGINES = {
             "what_can_you_do_rms": "what can you do",
         },
     ),
+    "whisper": Case(lambda: WhisperASR(model_dir=tiny_whisper()), HEARD),
     "fake": Case(
         lambda: FakeASR(ms=20),
         {
