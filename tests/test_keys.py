@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import stat
@@ -279,13 +280,13 @@ def test_any_string_is_compared(presented: str) -> None:
 
 def test_all_keys_are_compared_wherever_the_right_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
-    compare = module.hmac.compare_digest
+    compare = hmac.compare_digest
 
     def counting(one: str, other: str) -> bool:
         compared.append(one)
         return compare(one, other)
 
-    monkeypatch.setattr(module.hmac, "compare_digest", counting)
+    monkeypatch.setattr(hmac, "compare_digest", counting)
     keys = [
         Key.model_validate(GOOD | {"scopes": ("talk",), "sha256": digest_of(str(number))})
         for number in range(5)
@@ -322,34 +323,43 @@ def test_a_running_server_sees_every_change(path: Path) -> None:
     assert names(ring) == ["tablet"]
 
 
-def test_changes_of_one_tick_and_one_size_are_seen(path: Path) -> None:
-    """The same length and the same date: only that it is recent tells."""
-    ring = KeyRing(path)
-    path.parent.mkdir()
-    for name in "abc":
-        path.write_text(written(name=name))
-        os.utime(path, ns=(0, path.stat().st_mtime_ns // 10**9 * 10**9))
-        assert names(ring) == [name]
-
-
-def test_a_file_that_rests_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(path, "phone")
-    age(path)
-    reads: list[Path] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every reading of a file."""
+    done: list[Path] = []
     read = module.read_keys
 
     def counting(path: Path) -> tuple[Key, ...] | None:
-        reads.append(path)
+        done.append(path)
         return read(path)
 
     monkeypatch.setattr(module, "read_keys", counting)
-    ring = KeyRing(path)
+    return done
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(-100, 5), (0, 5), (1.9, 5), (2.1, 1), (1e6, 1)])
+def test_a_file_that_rests_is_not_read_again(
+    path: Path, reads: list[Path], seconds: float, times: int
+) -> None:
+    """One that changed just now is: it may change again without a new date."""
+    add(path, "phone")
+    changed_s = path.stat().st_mtime
+    reads.clear()
+    ring = KeyRing(path, now_s=lambda: changed_s + seconds)
     assert [names(ring) for _ in range(5)] == [["phone"]] * 5
-    assert len(reads) == 1
+    assert len(reads) == times
+
+
+def test_one_that_changes_after_a_rest_is_read_once(path: Path, reads: list[Path]) -> None:
+    add(path, "phone")
+    age(path)
+    ring = KeyRing(path)
+    assert names(ring) == ["phone"]
     path.write_text(path.read_text().replace("phone", "spoon"))
     age(path)
+    reads.clear()
     assert [names(ring) for _ in range(5)] == [["spoon"]] * 5
-    assert len(reads) == 2
+    assert len(reads) == 1
 
 
 def test_a_file_that_vanishes_does_not_open_the_door(path: Path) -> None:

@@ -7,14 +7,16 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ivas.errors import SettingsError
-from ivas.keys import SCOPES, Scope, add_key, read_keys, revoke_key
 
 from .options import ConfigOption
+
+if TYPE_CHECKING:
+    from ivas.keys import Scope
 
 app = typer.Typer(help="The keys that let clients in.", no_args_is_help=True)
 
@@ -34,7 +36,7 @@ def add(
     scope: Annotated[
         list[str],
         typer.Option(
-            "--scope", metavar="SCOPES", help=f"What it may do: {','.join(SCOPES)}, one or more."
+            "--scope", metavar="SCOPES", help="What it may do: talk, speech, admin, or several."
         ),
     ],
     expires: Annotated[
@@ -45,6 +47,8 @@ def add(
     config: ConfigOption = None,
 ) -> None:
     """Make a key and print it, this once. A running server knows it at once."""
+    from ivas.keys import add_key, read_keys
+
     scopes, lasts_s = _scopes(scope), _lasts_s(expires)
     path = _key_file(file, config)
     key, shown = add_key(path, name, scopes, lasts_s=lasts_s, now_s=time.time())
@@ -54,12 +58,19 @@ def add(
         "Keep it now: it is not shown again.",
         file=sys.stderr,
     )
+    if len(read_keys(path) or ()) == 1:
+        print(
+            "It is the first: from now on every client has to show a key, on this machine too.",
+            file=sys.stderr,
+        )
     print(shown)
 
 
 @app.command("list")
 def list_keys(file: FileOption = None, config: ConfigOption = None) -> None:
     """Show every key: its name, what it may do, when it was made and when it expires."""
+    from ivas.keys import read_keys
+
     path = _key_file(file, config)
     keys = read_keys(path)
     if not keys:
@@ -78,6 +89,8 @@ def list_keys(file: FileOption = None, config: ConfigOption = None) -> None:
 @app.command("revoke")
 def revoke(name: NameArgument, file: FileOption = None, config: ConfigOption = None) -> None:
     """Take a key back. Conversations that run with it go on, nothing new begins."""
+    from ivas.keys import revoke_key
+
     path = _key_file(file, config)
     left = revoke_key(path, name)
     print(f"The key {name} is revoked.")
@@ -97,6 +110,8 @@ def _key_file(file: Path | None, config: Path | None) -> Path:
 
 
 def _scopes(given: list[str]) -> list[Scope]:
+    from ivas.keys import SCOPES
+
     words = [word for part in given for word in part.replace(",", " ").split()]
     scopes = [scope for scope in SCOPES if scope in words]
     if unknown := [word for word in words if word not in SCOPES]:

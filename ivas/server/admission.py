@@ -53,9 +53,6 @@ SESSION_RETRY_S = 10
 REQUEST_RETRY_S = 1
 """The same for the seconds a sentence takes."""
 
-MAX_KEY_CHARS = 4096
-"""Longer ones are not looked at; headers end at 64 KiB."""
-
 
 class Admission:
     """The door. Belongs to the event loop; waits for nothing."""
@@ -161,7 +158,7 @@ class Admission:
         """Who this is, if it may come in; counts nothing. See `admit_request`."""
         headers = connection.headers
         keys, broken = self._keys()
-        keyless = self._api_key_digest is None and keys is None and not broken
+        keyless = self._api_key_digest is None and keys is None
         if foreign_page(headers, self._origins, keyless=keyless):
             return Refusal(
                 403,
@@ -206,8 +203,6 @@ class Admission:
             if keyless:
                 return anybody
             return _unknown("This server needs a key; send it as 'Authorization: Bearer KEY'.")
-        if len(presented) > MAX_KEY_CHARS:
-            return anybody if keyless else _unknown(_WRONG)
         key = find_key(keys, presented)
         if self._api_key_digest is not None and compare_digest(
             digest_of(presented), self._api_key_digest

@@ -47,6 +47,11 @@ def test_the_key_alone_goes_to_stdout(file: Path) -> None:
     assert shown not in done.stderr
 
 
+def test_the_first_key_closes_the_door_and_says_so(file: Path) -> None:
+    said = [keys(file, "add", name, "--scope", "talk").stderr for name in ("one", "two")]
+    assert ["every client has to show a key" in one for one in said] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"), [("1h", 3600), ("8w", 8 * 7 * 86_400), ("3650d", 3650 * 86_400)]
 )

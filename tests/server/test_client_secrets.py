@@ -237,7 +237,7 @@ async def test_a_client_that_leaves_breaks_nothing() -> None:
         "client": ("127.0.0.1", 5),
     }
     server = Server()
-    await server._transport.app(scope, receive, send)  # type: ignore[arg-type]
+    await server._transport.app(scope, receive, send)
     assert not server.secrets._open
 
 
