@@ -16,13 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ivas.engines import LLM, Message, Status, Token, Tool, ToolCall
-from ivas.engines.llm.ollama_client import (
-    MEMORY,
-    UNREACHABLE,
-    OllamaServer,
-    PullProgress,
-    missing,
-)
+from ivas.engines.llm.ollama_client import MEMORY, OllamaServer, PullProgress, missing
 from ivas.engines.llm.ollama_models import (
     COMFORTABLE_BYTES,
     SUGGESTION,
@@ -106,7 +100,7 @@ class OllamaLLM(LLM):
                 )
             ) from None
         except EngineError as error:
-            raise self._noted(error) from error.__cause__
+            raise self._noted(EngineUnavailable(str(error), code=error.code)) from error
         self._think = _least_thought(self._model)
         self._reason = ""
         if self._preloading is None or self._preloading.done():
@@ -281,7 +275,7 @@ class OllamaLLM(LLM):
         """`error`, and the status says so if the next request would fare no better."""
         if error.code == MEMORY:
             self._too_large_until_s = asyncio.get_running_loop().time() + RETRY_S
-        if error.code in UNREACHABLE | {MEMORY}:
+        if isinstance(error, EngineUnavailable):
             self._reason = str(error)
         if error.code == "model_missing":
             self._model = None  # another one may have taken its place

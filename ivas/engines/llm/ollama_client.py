@@ -32,8 +32,6 @@ it is silent only while it verifies the digest of what it has, some seconds a gi
 MOST_QUOTED = 200
 """As much of a server's own words as fits a sentence, in characters."""
 
-UNREACHABLE = frozenset({"llm_unreachable", "llm_foreign", "model_missing", "llm_refused"})
-"""Codes of troubles that the next request would meet again: the engine cannot serve."""
 MEMORY = "llm_memory"
 """Code of the trouble that the model does not fit into the memory of the server."""
 
@@ -53,7 +51,8 @@ class PullProgress:
 class OllamaServer:
     """One server and the connections to it.
 
-    `host`: as in OLLAMA_HOST. Every method but aclose raises EngineError.
+    `host`: as in OLLAMA_HOST. Every method but aclose raises EngineError, and
+    EngineUnavailable for what the next request would meet again.
     """
 
     def __init__(self, *, host: str) -> None:

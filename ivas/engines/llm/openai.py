@@ -95,7 +95,7 @@ class OpenaiLLM(LLM):
         except httpx.InvalidURL as error:
             raise self._noted(self._troubles.no_address()) from error
         except EngineError as error:
-            raise self._noted(error) from None
+            raise self._noted(EngineUnavailable(str(error), code=error.code)) from None
         self._reason = ""
 
     async def aclose(self) -> None:
