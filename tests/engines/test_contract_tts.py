@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from openai_speech_server import SpeechServer
 from tiny_voices import tiny_models
 
 from ivas.engines import TTS
 from ivas.engines.fake import FakeTTS
 from ivas.engines.tts.espeak import EspeakTTS
 from ivas.engines.tts.kokoro import KokoroTTS
+from ivas.engines.tts.openai import OpenaiTTS
 from ivas.engines.tts.piper import PiperTTS
+
+
+@asynccontextmanager
+async def openai():
+    async with SpeechServer() as server:
+        yield OpenaiTTS(base_url=server.base_url)
+
 
 ENGINES = {
     "espeak": EspeakTTS,
     "fake": lambda: FakeTTS(first_ms=2, rtf=0.001),
     "kokoro": lambda: KokoroTTS(model_dir=tiny_models() / "kokoro"),
+    "openai": openai,
     "piper": lambda: PiperTTS(models_dir=tiny_models()),
 }
 SENTENCE = "Hello there, it is a quarter past three."
 
 
+@asynccontextmanager
+async def made(name):
+    """The engine itself, or for one that needs a server both."""
+    engine = ENGINES[name]()
+    if not hasattr(engine, "__aenter__"):
+        yield engine
+        return
+    async with engine as with_server:
+        yield with_server
+
+
 @pytest.fixture(params=ENGINES)
 async def tts(request, no_leaks):
-    engine: TTS = ENGINES[request.param]()
-    await engine.start()
-    yield engine
-    await engine.aclose()
+    async with made(request.param) as engine:
+        await engine.start()
+        yield engine
+        await engine.aclose()
 
 
 async def spoken(tts: TTS, text: str, voice: str | None = None, **options) -> bytes:
@@ -53,17 +75,17 @@ def alike(one: bytes, other: bytes) -> bool:
 
 @pytest.mark.parametrize("name", ENGINES)
 async def test_says_whether_it_is_ready(name, no_leaks):
-    engine = ENGINES[name]()
-    assert engine.name == name
-    assert not engine.status().ready
-    assert engine.status().reason
-    assert engine.voices
-    await engine.start()
-    await engine.start()
-    assert engine.status().ready
-    await engine.aclose()
-    await engine.aclose()
-    assert not engine.status().ready
+    async with made(name) as engine:
+        assert engine.name == name
+        assert not engine.status().ready
+        assert engine.status().reason
+        assert engine.voices
+        await engine.start()
+        await engine.start()
+        assert engine.status().ready
+        await engine.aclose()
+        await engine.aclose()
+        assert not engine.status().ready
 
 
 async def test_streams_speech(tts):
