@@ -6,7 +6,7 @@ packet), so the first sound leaves with the first chunk: 50 ms are enough for ev
 format but aac, which needs 85 ms (a frame of 1024 samples and one of look-ahead).
 
 mp3, opus, aac and flac come from FFmpeg's libraries in the package `av`. To encode
-takes about 15 ms of CPU a second of speech: call `push` on a thread.
+takes up to 15 ms of CPU a second of speech: call `push` on a thread.
 """
 
 from __future__ import annotations
