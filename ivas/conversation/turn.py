@@ -264,6 +264,8 @@ class TurnController:
         waits = self.user == "idle" and not self._pending and self._reply is None
         if self._replied is None or after_ms is None or not waits:
             return None
+        if self.settings.detection == "none":
+            return None  # push-to-talk: nobody listens for a user who might begin
         return self._replied[0] + after_ms
 
     def _full(self) -> bool:
@@ -442,7 +444,7 @@ class TurnController:
         if self._active(generation) is None:
             return
         self._end_reply(outcome)
-        self._replied = (max(until_ms, now_ms), self._position)
+        self._replied = (max(until_ms, now_ms, *self._tails.values()), self._position)
         if until_ms > now_ms:
             self._tails[generation] = until_ms
 
@@ -503,9 +505,6 @@ class TurnController:
             self._do(Flush(self._reply.generation))
             self._end_reply(_NO_REPLY)
         self._tails = {g: until for g, until in self._tails.items() if until > now_ms}
-        idle_ms = self._idle_deadline()
-        if idle_ms is not None and idle_ms <= now_ms:
-            self._give_up_waiting(now_ms)
         if self._frame_deadline_ms <= now_ms:
             if self.user == "overlap":
                 self._drop_user()
@@ -523,6 +522,9 @@ class TurnController:
 
     def _settle(self, now_ms: float) -> None:
         """What follows from the new state, however it came about."""
+        idle_ms = self._idle_deadline()
+        if idle_ms is not None and idle_ms <= now_ms:
+            self._give_up_waiting(now_ms)
         if self.user == "overlap" and not (self._sounding() and self.settings.interrupt_response):
             self._release()
             self._announce()  # nothing is left to interrupt: the user simply speaks

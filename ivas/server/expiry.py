@@ -32,7 +32,7 @@ class Expiry:
                 )
             if now >= self._idle_at:
                 return (
-                    f"Nothing has happened in this session for {self._idle_s / 60:g} minutes, "
+                    f"Nothing has happened in this session for {self._idle_s / 60:g} min, "
                     "so it was ended; connect again to go on."
                 )
             await asyncio.sleep(min(self._ends_at, self._idle_at) - now)

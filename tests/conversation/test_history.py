@@ -10,13 +10,17 @@ from ivas.conversation.history import (
     CUT,
     INAUDIBLE,
     MS_PER_CHARACTER,
+    NO_OUTPUT,
+    NOTHING_SAID,
     WIRE_MS,
+    FunctionCall,
+    FunctionOutput,
     History,
     Item,
     Part,
     SpokenText,
 )
-from ivas.engines import Message
+from ivas.engines import Message, ToolCall
 
 # --- words and sound ---------------------------------------------------------
 
@@ -242,3 +246,37 @@ def test_the_prompt_of_a_turn_goes_on_where_the_one_before_ended(
             item = Item(f"a{number}", "assistant", [Part("output_audio", "")], spoken=reply)
             history.add(item)
             history.truncate(item, heard_ms)
+
+
+def test_calls_stand_with_their_results_wherever_those_came() -> None:
+    history = History()
+    history.add(user("u1", "How is the sky?"))
+    history.add(Item("a1", "assistant", [Part("output_text", "Let me look.")]))
+    history.add(FunctionCall("f1", "c1", "look", '{"at": "sky"}'))
+    history.add(FunctionCall("f2", "c2", "listen", "{}"))
+    history.add(FunctionOutput("o2", "c2", "wind"))
+    history.add(user("u2", "Well?"))
+    history.add(FunctionOutput("o1", "c1", "blue"))
+    history.add(FunctionCall("f3", "c3", "wait", "{}"))
+    calls = (ToolCall("c1", "look", '{"at": "sky"}'), ToolCall("c2", "listen", "{}"))
+    assert history.prompt("") == [
+        Message("user", "How is the sky?"),
+        Message("assistant", "Let me look.", tool_calls=calls),
+        Message("tool", "blue", tool_call_id="c1"),
+        Message("tool", "wind", tool_call_id="c2"),
+        Message("user", "Well?"),
+        Message("assistant", "", tool_calls=(ToolCall("c3", "wait", "{}"),)),
+        Message("tool", NO_OUTPUT, tool_call_id="c3"),
+    ]
+
+
+def test_a_result_of_no_call_is_left_out() -> None:
+    history = History()
+    history.add(FunctionOutput("o1", "c1", "blue"))
+    assert history.prompt("Be kind.") == [Message("system", "Be kind.")]
+
+
+def test_a_user_who_was_waited_for_in_vain_said_nothing() -> None:
+    history = History()
+    history.add(Item("u1", "user", [Part("input_audio", "")], blank=NOTHING_SAID))
+    assert history.prompt("") == [Message("user", NOTHING_SAID)]

@@ -49,6 +49,7 @@ from ivas.conversation.events import (
     TranscriptionFailed,
     TurnSettings,
     Unduck,
+    WaitedForUser,
 )
 from ivas.conversation.turn import TurnController
 
@@ -973,3 +974,54 @@ def test_a_committed_transcript_survives_a_change_of_turn_detection() -> None:
     c.commit()
     assert c.configure(detection="server_vad") == []
     assert c.recognise("Hello") == [SetTranscript(1, "Hello")]
+
+
+# --- waiting for a user who says nothing ---------------------------------------
+
+
+def answered(**settings: Any) -> Conversation:
+    """A conversation whose first reply was sent whole and sounds for two more seconds."""
+    c = Conversation(idle_timeout_ms=5_000, **settings)
+    c.send(ReplyRequested())
+    c.send(ReplySent(1, "completed", c.now + 2_000))
+    return c
+
+
+def test_after_a_reply_nobody_answers_the_assistant_speaks_again() -> None:
+    c = answered()
+    since = c.sample
+    assert c.hear(6_976, 0.0) == []
+    assert c.turn.next_deadline() == 7_000
+    waited = WaitedForUser(1, since, c.sample + FRAME)
+    assert c.hear(32, 0.0) == [waited, OpenGate(2, PLAIN), StartReply(2, "")]
+    assert c.send(ReplyFailed(2, BROKEN, c.now)) == [FinishReply(2, BROKEN)]
+    assert c.turn.next_deadline() == c.now + 5_000  # and again
+
+
+def test_whoever_speaks_is_not_waited_for() -> None:
+    c = answered()
+    c.hear(4_000, 0.0)
+    c.hear(320, 1.0)
+    assert c.turn.user == "speaking"
+    assert c.turn.next_deadline() == c.now + 2_000  # the microphone's, no other
+    c = answered()
+    c.hear(3_008, 0.0)
+    assert c.send(ReplyRequested()) == [OpenGate(2, PLAIN), StartReply(2, "")]
+    assert c.send(CancelRequested()) == [Flush(2), CancelReply(2, "client_cancelled")]
+    assert c.turn.next_deadline() is None
+
+
+def test_a_client_that_asks_as_the_wait_ends_gets_its_own_reply() -> None:
+    c = answered()
+    c.now = 7_000
+    options = ReplyOptions(instructions="Go on.")
+    assert c.send(ReplyRequested(options)) == [OpenGate(2, options), StartReply(2, "")]
+
+
+def test_push_to_talk_waits_for_ever() -> None:
+    c = answered(detection="none")
+    c.now = 2_000
+    c.send(Tick())
+    assert c.turn.next_deadline() is None
+    c.now = 60_000
+    assert c.send(Tick()) == []

@@ -66,6 +66,7 @@ from ivas.conversation.events import (
     TranscriptionFailed,
     TurnSettings,
     Unduck,
+    WaitedForUser,
 )
 from ivas.conversation.turn import MAX_PENDING, TurnController
 
@@ -90,6 +91,7 @@ SETTINGS = st.builds(
     max_collect_ms=st.sampled_from([400.0, 300_000.0]),
     transcript_ms=st.sampled_from([6_000.0, 6_000.0, 500.0]),
     reply_stall_ms=st.sampled_from([30_000.0, 30_000.0, 700.0]),
+    idle_timeout_ms=st.sampled_from([None, None, 400.0, 5_000.0]),
 )
 TEXTS = st.sampled_from(["yes", "no", " ", ""])
 
@@ -118,6 +120,7 @@ class Outside:
     ducked: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     flushed: set[int] = field(default_factory=set)
+    replied_at: float | None = None  # when the last reply had sounded; None = the user acted
 
     def sounding(self) -> set[int]:
         return {*self.tails, *([] if self.active is None else [self.active])}
@@ -147,6 +150,7 @@ class Outside:
                 assert not self.announced  # I4
                 assert start_sample == self.start_sample
                 self.announced = self.speaking = True
+                self.replied_at = None
             case AnnounceSilence(utterance, end_sample):
                 assert utterance == self.open
                 assert self.announced
@@ -180,7 +184,19 @@ class Outside:
             case DiscardUser(utterance):
                 self.close(utterance)
                 self.outstanding.pop(utterance, None)
+            case WaitedForUser(utterance, start_sample, end_sample):
+                assert self.open is None
+                assert self.active is None
+                assert not self.outstanding
+                assert utterance == self.utterance + 1
+                assert start_sample <= end_sample
+                assert self.replied_at is not None
+                assert settings.idle_timeout_ms is not None
+                assert now >= self.replied_at + settings.idle_timeout_ms
+                assert not self.tails
+                self.utterance = utterance
             case OpenGate(generation, options):
+                self.replied_at = None
                 assert self.active is None  # I3
                 assert generation == self.generation + 1
                 expected = event.options if isinstance(event, ReplyRequested) else ReplyOptions()
@@ -226,6 +242,8 @@ class Outside:
             case FinishReply(generation, outcome):
                 assert generation == self.active  # I9
                 self.active = None
+                if isinstance(event, ReplySent | ReplyFailed) and event.generation == generation:
+                    self.replied_at = max(event.audible_until_ms, now)
                 match event:
                     case ReplySent(sent, expected, until) if sent == generation:
                         assert outcome in (expected, outcome if generation in self.flushed else "")
@@ -307,6 +325,8 @@ class TurnMachine(RuleBasedStateMachine):
                     self.segment = self.floor = ended_at
                 case DiscardUser() if before == "overlap":
                     self.floor = ended_at
+                case WaitedForUser():
+                    assert isinstance(actions[i + 1], OpenGate)
                 case CommitUser(_, str()) if free and settings.create_response:
                     assert isinstance(actions[i + 1], OpenGate)
                 case _:
@@ -609,7 +629,13 @@ class TurnMachine(RuleBasedStateMachine):
     def the_session_is_told_when_to_tick(self) -> None:
         if self.log and self.log[-1][1] == self.now:
             self.check_deadline()
-            assert (self.turn.next_deadline() is None) == self.turn.idle
+            assert (self.turn.next_deadline() is None) == (self.turn.idle and not self.armed())
+
+    def armed(self) -> bool:
+        """The assistant will speak again by itself."""
+        settings = self.turn.settings
+        wanted = settings.idle_timeout_ms is not None and settings.detection != "none"
+        return wanted and self.outside.replied_at is not None
 
     @invariant()
     def inside_and_outside_agree(self) -> None:

@@ -1,0 +1,123 @@
+"""Who serves: the best that is ready, asked anew each time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from virtual_time import virtual_time
+
+from ivas.choice import PROBE_EVERY_S, Change, Choice, Engines, improve
+from ivas.engines import LLM, Status
+from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
+from ivas.errors import EngineUnavailable
+
+
+class Fickle(FakeLLM):
+    """Can serve while `there`; notices by itself when it cannot."""
+
+    def __init__(self, name: str, *, there: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.there = there
+        self.starts = 0
+
+    def status(self) -> Status:
+        if not self.there:
+            return Status(False, f"{self.name} is not there.")
+        return super().status()
+
+    async def start(self) -> None:
+        self.starts += 1
+        if not self.there:
+            raise EngineUnavailable(f"{self.name} is not there; start it.")
+        await super().start()
+
+
+def llms(*candidates: Fickle) -> Choice[LLM]:
+    return Choice[LLM]("llm", candidates, auto=True)
+
+
+def engines(choice: Choice[LLM]) -> Engines:
+    return Engines(vad=FakeVAD(), asr=FakeASR(), llm=choice, tts=FakeTTS())
+
+
+async def test_the_surest_serves_at_once_and_the_better_once_it_is_ready() -> None:
+    best, sure = Fickle("best", there=False), Fickle("sure", there=True)
+    choice = llms(best, sure)
+    serving = engines(choice)
+    changes: list[Change] = []
+    serving.listeners.add(changes.append)
+    await choice.start()
+    assert (serving.llm, best.starts) == (sure, 0)  # nobody waited for it
+    await choice.probe()
+    assert serving.llm is sure
+    assert choice.missing == {"best": "best is not there; start it."}
+    best.there = True
+    await choice.probe()
+    assert serving.llm is best
+    assert choice.missing == {}
+    assert changes == [Change("llm", "best", "sure", "best is ready and takes over from sure.")]
+    await choice.probe()
+    assert best.starts == 2  # what is ready is left alone
+
+
+async def test_one_that_fails_at_work_is_replaced_before_the_next_reply() -> None:
+    best, sure = Fickle("best", there=True), Fickle("sure", there=True)
+    choice = llms(best, sure)
+    serving = engines(choice)
+    changes: list[Change] = []
+    serving.listeners.add(changes.append)
+    await choice.start()
+    await choice.probe()
+    assert serving.llm is best
+    best.there = False
+    assert serving.llm is sure
+    assert changes[-1].reason == "sure takes over, because best cannot serve: best is not there."
+    best.there = True
+    assert serving.llm is best
+
+
+async def test_without_the_surest_another_starts_and_without_any_the_reason_is_told() -> None:
+    best, sure = Fickle("best", there=True), Fickle("sure", there=False)
+    choice = llms(best, sure)
+    await choice.start()
+    assert choice.serving is best
+    with pytest.raises(EngineUnavailable, match="sure is not there; start it"):
+        await llms(Fickle("best", there=False), sure).start()
+
+
+async def test_a_candidate_that_breaks_does_not_end_the_probing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Fickle):
+        async def start(self) -> None:
+            raise ZeroDivisionError("a bug")
+
+    better = Fickle("better", there=True)
+    choice = llms(Broken("broken", there=False), better, Fickle("sure", there=True))
+    await choice.start()
+    await choice.probe()
+    assert choice.serving is better
+    assert "broken failed to start" in caplog.text
+
+
+@virtual_time
+async def test_what_is_missing_is_looked_for_again_and_again() -> None:
+    best, sure = Fickle("best", there=False), Fickle("sure", there=True)
+    serving = engines(llms(best, sure))
+    await asyncio.gather(*(choice.start() for choice in serving.choices))
+    looking = asyncio.create_task(improve(serving))
+    await asyncio.sleep(PROBE_EVERY_S * 1.5)
+    assert best.starts == 2
+    best.there = True
+    await asyncio.sleep(PROBE_EVERY_S)
+    assert serving.llm is best
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+def test_a_single_engine_needs_no_choice() -> None:
+    serving = Engines(vad=FakeVAD(), asr=FakeASR(), llm=FakeLLM(), tts=FakeTTS())
+    assert list(serving.by_kind()) == ["vad", "asr", "llm", "tts"]
+    assert len(list(serving)) == 4
