@@ -293,8 +293,7 @@ _KOKORO = (
         licence=_KOKORO_LICENCE,
         files=(
             ModelFile(
-                # The engine finds the model of any of its directories under this name.
-                "kokoro-v1.0.onnx",
+                "kokoro-v1.0.int8.onnx",
                 "github",
                 f"{_KOKORO_RELEASE}/kokoro-v1.0.int8.onnx",
                 92_361_271,

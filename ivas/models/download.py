@@ -90,11 +90,7 @@ async def download(
     """
     accepted = licence_accepted or store.licence_accepted(model.id)
     if model.licence.non_commercial and not accepted:
-        raise ModelError(
-            f"{model.id} is for non-commercial use only ({model.licence.name}, "
-            f"{model.licence.url}); if you accept that, type: "
-            f"ivas models download {model.id} --accept-licence"
-        )
+        raise licence_refused(model)
     with store.lock(model.id):
         job = _Job(model, store, client, base_urls, on_progress, sleep, now, disk_free)
         try:
@@ -115,6 +111,14 @@ async def download(
             f"{model.id} was changed while it was downloaded; type the same again to mend it."
         )
     return installed
+
+
+def licence_refused(model: Model) -> ModelError:
+    """Nobody has said yes to the licence of a model for non-commercial use."""
+    return ModelError(
+        f"{model.id} is for non-commercial use only ({model.licence.name}, {model.licence.url}); "
+        f"if you accept that, type: ivas models download {model.id} --accept-licence"
+    )
 
 
 class _Job:

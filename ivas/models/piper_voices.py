@@ -35,7 +35,7 @@ def _voice(
     return Model(
         id=f"piper-{voice}",
         engine="piper",
-        purpose=f"speaks {speaks}, fast on any processor",
+        purpose=f"speaks {speaks}",
         languages=(locale.replace("_", "-"),),
         licence=Licence(
             licence,

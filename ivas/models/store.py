@@ -101,6 +101,14 @@ class ModelStore:
         found = (self.find_installed(model_id) for model_id in ids)
         return tuple(model for model in found if model is not None)
 
+    def present(self) -> tuple[str, ...]:
+        """The id of every model of which there is anything, complete or not."""
+        found = {model.model_id for model in self.installed()}
+        for model_id in self._catalogue:
+            if any(self.path(model_id).glob("*")):
+                found.add(model_id)
+        return tuple(sorted(found))
+
     def find_installed(self, model_id: str) -> Installed | None:
         """That model if it is complete: its manifest's files, else its catalogue's, are there."""
         path = self.path(model_id)
