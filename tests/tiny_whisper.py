@@ -3,7 +3,8 @@
 It is a real model: CTranslate2's own classes, Whisper's whole vocabulary, one layer each.
 Its weights are not trained but set: the encoder passes on random features of the sound,
 the decoder's attention takes their mean over all that is not padding, and one matrix,
-fitted by least squares, turns it into the first token. Every sentence is one token, followed by the end.
+fitted by least squares, turns it into the first token. Every sentence is one token, and
+after it comes the end.
 
 It hears a steady tone of 440 Hz as German, white noise as what Whisper makes up in noise,
 and has no idea of anything else.

@@ -11,8 +11,9 @@ import pytest
 from ivas.engines import VAD, Samples, SpeechDetector
 from ivas.engines.fake import FakeVAD
 from ivas.engines.vad.silero import SileroVAD
+from ivas.engines.vad.webrtc import WebrtcVAD
 
-ENGINES = {"silero": SileroVAD, "fake": FakeVAD}
+ENGINES = {"silero": SileroVAD, "webrtc": WebrtcVAD, "fake": FakeVAD}
 
 
 @pytest.fixture(params=ENGINES)
