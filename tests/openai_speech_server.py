@@ -95,7 +95,7 @@ class SpeechServer(ScriptedServer):
             raise
 
     async def _follow(self, exchange: Exchange, steps: list[Step]) -> None:
-        if isinstance(steps[0], Refuse):
+        if steps and isinstance(steps[0], Refuse):
             await refuse(exchange, steps[0], {"error": {"message": steps[0].text}})
             return
         exchange.begin(self.kind)
