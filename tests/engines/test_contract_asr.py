@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from openai_asr_server import TranscriptionServer
 from tiny_whisper import HEARD, tiny_whisper
 
 from ivas.engines import ASR, Samples, Utterance
+from ivas.engines.asr.openai import OpenaiASR
 from ivas.engines.asr.pocketsphinx import PocketsphinxASR
 from ivas.engines.asr.whisper import WhisperASR
 from ivas.engines.fake import FakeASR
@@ -19,14 +22,20 @@ from ivas.errors import EngineError
 
 @dataclass(frozen=True)
 class Case:
-    make: Callable[[], ASR]
+    make: Callable[[], AbstractAsyncContextManager[ASR]]
     clips: dict[str, str]
     """Clips and what the engine hears in them."""
 
 
+@asynccontextmanager
+async def openai():
+    async with TranscriptionServer() as server:
+        yield OpenaiASR(base_url=server.base_url)
+
+
 ENGINES = {
     "pocketsphinx": Case(
-        PocketsphinxASR,
+        lambda: nullcontext(PocketsphinxASR()),
         {
             "what_time_is_it_slt": "what time is it",
             "what_time_is_it_rms": "what time is it",
@@ -37,9 +46,10 @@ ENGINES = {
             "what_can_you_do_rms": "what can you do",
         },
     ),
-    "whisper": Case(lambda: WhisperASR(model_dir=tiny_whisper()), HEARD),
+    "whisper": Case(lambda: nullcontext(WhisperASR(model_dir=tiny_whisper())), HEARD),
+    "openai": Case(openai, HEARD),
     "fake": Case(
-        lambda: FakeASR(ms=20),
+        lambda: nullcontext(FakeASR(ms=20)),
         {
             "what_time_is_it_slt": "what time is it",
             "what_time_is_it_rms": "what time is it",
@@ -50,10 +60,10 @@ ENGINES = {
 
 @pytest.fixture(params=ENGINES)
 async def asr(request, no_leaks):
-    engine = ENGINES[request.param].make()
-    await engine.start()
-    yield engine
-    await engine.aclose()
+    async with ENGINES[request.param].make() as engine:
+        await engine.start()
+        yield engine
+        await engine.aclose()
 
 
 @pytest.fixture
@@ -69,16 +79,16 @@ def push(utterance: Utterance, audio: Samples) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 async def test_says_whether_it_is_ready(name, no_leaks):
-    engine = ENGINES[name].make()
-    assert engine.name == name
-    assert not engine.status().ready
-    assert engine.status().reason
-    await engine.start()
-    await engine.start()
-    assert engine.status().ready
-    await engine.aclose()
-    await engine.aclose()
-    assert not engine.status().ready
+    async with ENGINES[name].make() as engine:
+        assert engine.name == name
+        assert not engine.status().ready
+        assert engine.status().reason
+        await engine.start()
+        await engine.start()
+        assert engine.status().ready
+        await engine.aclose()
+        await engine.aclose()
+        assert not engine.status().ready
 
 
 async def test_hears_what_was_said(asr, heard, clip):
@@ -106,6 +116,19 @@ async def test_partials_and_the_final_are_one_verb(asr, clip):
         sum(len(part) for part in np.array_split(audio, 3)[: count + 1]) for count in range(3)
     ]
     assert transcripts[-1].text == again.text == "what time is it"
+
+
+async def test_a_partial_covers_no_more_than_was_pushed(asr, clip):
+    audio = clip("what_time_is_it_slt")
+    utterance = asr.open()
+    push(utterance, audio)
+    partial = await utterance.transcript(urgent=False)
+    final = await utterance.transcript()
+    utterance.close()
+    assert partial.text in ("", "what time is it")
+    assert partial.end_sample in (0, len(audio))
+    assert (final.text, final.end_sample) == ("what time is it", len(audio))
+    assert partial.revision < final.revision
 
 
 async def test_survives_nothing_said(asr):
