@@ -26,6 +26,8 @@ class ThoughtFilter:
 
         A closing tag that nothing opened is dropped (some models' prompts open it).
         """
+        if "<" not in text and not (self._held or self._thinking):
+            return self._passed(text)  # nearly every token
         self._held += text
         spoken = ""
         while True:

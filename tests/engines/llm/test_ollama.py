@@ -204,6 +204,19 @@ async def test_closing_while_the_model_is_loaded(make, ollama, eventually) -> No
     await eventually(lambda: ollama.left == 1)
 
 
+async def test_closing_in_the_middle_of_a_reply_ends_it(llm, ollama) -> None:
+    ollama.replies.append(["Hel", Wait(asyncio.Event())])
+    stream = llm.stream(ASKED)
+    await anext(stream)
+    reading = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    await llm.aclose()
+    with pytest.raises(EngineError):
+        async with asyncio.timeout(2):
+            await reading
+    assert not llm.status().ready
+
+
 async def test_starts_again_after_being_closed(llm) -> None:
     await llm.aclose()
     await llm.start()

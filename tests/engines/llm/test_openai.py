@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import aclosing
 
+import httpx
 import pytest
 from openai_llm_server import Call, Die, Fail, OpenaiServer, Raw, Refuse, Stop, Wait
 from scripted_http import ScriptedServer
@@ -330,6 +331,25 @@ async def test_the_server_vanishes_and_comes_back(llm, server) -> None:
     await server.start()
     await llm.start()
     assert await said(llm) == ECHO
+
+
+async def test_closing_in_the_middle_of_a_reply_ends_it(llm, server) -> None:
+    server.replies.append(["Hel", Wait(asyncio.Event())])
+    stream = llm.stream(ASKED)
+    await anext(stream)
+    reading = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    await llm.aclose()
+    with pytest.raises(EngineError):
+        async with asyncio.timeout(2):
+            await reading
+    assert not llm.status().ready
+
+
+async def test_a_certificate_that_is_not_trusted(make) -> None:
+    error = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+    said = make(base_url="https://box/v1")._troubles.unreachable(error)
+    assert str(said).startswith("The certificate of https://box/v1 is not one this machine trusts")
 
 
 async def test_an_end_without_a_line_break_is_read(llm, server) -> None:
