@@ -91,8 +91,16 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("size_bytes", "shown"),
-    [(0, "0 kB"), (4_885, "5 kB"), (999_499, "999 kB"), (999_500, "1 MB"), (147_882_941, "148 MB")]
-    + [(999_400_000, "999 MB"), (999_600_000, "1.0 GB"), (3_090_835_702, "3.1 GB")],
+    [
+        (0, "0 kB"),
+        (4_885, "5 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (147_882_941, "148 MB"),
+        (999_400_000, "999 MB"),
+        (999_600_000, "1.0 GB"),
+        (3_090_835_702, "3.1 GB"),
+    ],
 )
 def test_sizes_are_shown_as_disks_are_sold(size_bytes: int, shown: str) -> None:
     assert shown_size(size_bytes) == shown
