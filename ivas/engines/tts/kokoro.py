@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zipfile
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ivas.engines import AudioChunk, Priority, Status, Voice
 from ivas.engines.requirements import need_files, need_package
@@ -166,6 +165,7 @@ class _Model:
         self._voices_path = voices_path
         session = onnx.open_session(path, threads=threads, inputs=_INPUTS, fix=FIX)
         try:
+            zipfile.ZipFile(voices_path).close()  # numpy would leave it open if it is damaged
             self._kokoro: Any = Kokoro.from_session(session, str(voices_path))
             ids = list(self._kokoro.voices.files)
         except RuntimeError as error:  # only espeak-ng's library raises this
@@ -176,7 +176,7 @@ class _Model:
             ) from error
         except Exception as error:
             raise onnx.cannot_load(voices_path, error, FIX) from error
-        self.session = onnx.StoppableSession(session)
+        self.session = onnx.SpeakingSession(session, name="Kokoro", fix=FIX)
         self._kokoro.sess = self.session
         if not ids:
             raise EngineUnavailable(f"{voices_path} holds no voice; {FIX}.", code="model_broken")
@@ -194,13 +194,9 @@ class _Model:
         phonemes = self._phonemes(piece, voice)
         if not any(map(str.isalpha, phonemes)):
             return None
-        try:
-            samples, _ = self._kokoro.create(
-                phonemes, self._style(voice), speed=speed, is_phonemes=True
-            )
-        except ZeroDivisionError:  # kokoro-onnx divides by the length of the sound
-            samples = np.zeros(0)
-        onnx.check_sound(samples, "Kokoro", fix=FIX)
+        samples, _ = self._kokoro.create(
+            phonemes, self._style(voice), speed=speed, is_phonemes=True
+        )
         return samples
 
     def close(self) -> None:

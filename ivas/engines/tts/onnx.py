@@ -29,19 +29,29 @@ _ERRORS_ONLY = 3
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate memory", "Failed to allocate")
 
 
-class StoppableSession:
-    """An onnxruntime session as `run(outputs, inputs)`, of which a running call can be ended.
+class SpeakingSession:
+    """An onnxruntime session whose first output is sound, and of which a call can be ended.
 
     `options` is the onnxruntime.RunOptions of the next calls: set its `terminate` from
-    any thread and they fail within one operator of the model.
+    any thread and they fail within one operator of the model. `name` and `fix` are for
+    the sentence about a model that makes no sound.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, *, name: str, fix: str) -> None:
         self._session = session
+        self._name = name
+        self._fix = fix
         self.options: Any = None
 
     def run(self, outputs: Any, inputs: Any) -> Any:
-        return self._session.run(outputs, inputs, self.options)
+        """Raises EngineError unless the sound is numbers, and there are some."""
+        made = self._session.run(outputs, inputs, self.options)
+        if not made[0].size or not np.isfinite(made[0]).all():
+            found = "sound that is no sound" if made[0].size else "no sound"
+            raise EngineError(
+                f"{self._name} made {found} of a text; {self._fix}.", code="tts_garbage"
+            )
+        return made
 
 
 async def stream_speech(
@@ -49,7 +59,7 @@ async def stream_speech(
 ) -> AsyncGenerator[AudioChunk, None]:
     """What `speak(emit, options)` emits on a thread, as in `stream_from_thread`.
 
-    `options` are for a StoppableSession: closing the generator stops the call that runs.
+    `options` are for a SpeakingSession: closing the generator stops the call that runs.
     """
     import onnxruntime
 
@@ -138,13 +148,6 @@ def reason(error: Exception) -> str:
     """The first line of an error, without what onnxruntime puts before it."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return line.rpartition(" : ")[2][:160].rstrip(". ")
-
-
-def check_sound(samples: npt.NDArray[np.floating[Any]], name: str, *, fix: str) -> None:
-    """Raises EngineError unless `samples` are numbers, and there are some."""
-    if not samples.size or not np.isfinite(samples).all():
-        found = "sound that is no sound" if samples.size else "no sound"
-        raise EngineError(f"{name} made {found} of a text; {fix}.", code="tts_garbage")
 
 
 def chunks_of(
