@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -42,9 +41,11 @@ async def client(*routers: APIRouter) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class Exchange:
-    """One POST of JSON, seen from the socket: what has been sent, and a client that may leave."""
+    """One POST seen from the socket: what has been sent, and a client that may leave."""
 
-    def __init__(self, app: FastAPI, path: str, body: dict[str, Any]) -> None:
+    def __init__(
+        self, app: FastAPI, path: str, body: bytes, content_type: str = "application/json"
+    ) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
@@ -53,12 +54,12 @@ class Exchange:
         """Take no more from now on."""
         self._arrived = asyncio.Event()
         self._gone = asyncio.Event()
-        self._requests = [json.dumps(body).encode()]
+        self._requests = [body]
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
             "raw_path": path.encode(), "query_string": b"", "root_path": "",
-            "headers": [(b"host", b"ivas"), (b"content-type", b"application/json")],
+            "headers": [(b"host", b"ivas"), (b"content-type", content_type.encode())],
             "client": ("127.0.0.1", 1), "server": ("ivas", 80),
         }  # fmt: skip
         self.serving = asyncio.create_task(app(scope, self._receive, self._send))

@@ -59,6 +59,7 @@ def decode(file: BinaryIO, *, most_s: float, wanted: Callable[[], bool] = lambda
     try:
         source = av.open(
             file,
+            "r",  # by itself it would look at `file.mode`: a temporary file is opened for writing
             container_options={
                 "format_whitelist": _CONTAINERS,
                 "codec_whitelist": _CODECS,

@@ -7,7 +7,6 @@ they understand nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import (
@@ -102,8 +101,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
                 405, "method_not_allowed", f"{_ascii(path)} takes {allowed}, not {method}."
             )
         case status:
-            name = HTTPStatus(status).phrase.lower()
-            refusal = Refusal(status, name.replace(" ", "_"), f"{_ascii(error.detail)}.")
+            refusal = Refusal(status, f"http_{status}", f"{_ascii(error.detail)}.")
     response = refusal.response()
     response.headers.update(error.headers or {})
     return response
@@ -116,8 +114,8 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     first = error.errors()[0]
     _source, *path = first["loc"]
     param = ".".join(map(str, path)) or None
-    what = f"'{param}' is wrong" if param else "The request is wrong"
-    message = _ascii(f"{what}: {first['msg']}; correct it, then send it again.")
+    what = f"'{_ascii(param)}' is wrong" if param else "The request is wrong"
+    message = f"{what}: {_ascii(first['msg'])}; correct it, then send it again."
     return Refusal(400, "invalid_value", message, param).response()
 
 

@@ -8,10 +8,11 @@ import math
 import shutil
 import struct
 import sys
+import tempfile
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -115,6 +116,13 @@ def test_stereo_is_mixed(format_: str, codec: str) -> None:
 def test_of_a_video_the_sound() -> None:
     data = container("mp4", "aac", 48_000, video=True)
     assert_is_the_tone(decode(io.BytesIO(data), most_s=MOST_S))
+
+
+def test_reads_a_temporary_file_as_uploads_are() -> None:
+    with tempfile.SpooledTemporaryFile() as file:
+        file.write(speech_file("mp3"))
+        file.seek(0)
+        assert_is_the_tone(decode(cast(BinaryIO, file), most_s=MOST_S))
 
 
 @pytest.mark.browser

@@ -57,7 +57,8 @@ def options(tts: TTS, **changes: Any) -> SpeechOptions:
 
 def exchange(tts: TTS, body: dict[str, Any] | None = None, **changes: Any) -> rest_app.Exchange:
     app = rest_app.app_of(speech_router(options(tts, **changes)))
-    return rest_app.Exchange(app, PATH, {"input": TEXT, "response_format": "pcm"} | (body or {}))
+    asked = {"input": TEXT, "response_format": "pcm"} | (body or {})
+    return rest_app.Exchange(app, PATH, json.dumps(asked).encode())
 
 
 async def post(tts: TTS, body: Any, **changes: Any) -> Any:
