@@ -223,7 +223,8 @@ async def test_no_address(host, no_leaks) -> None:
     assert message.endswith("set IVAS_LLM__HOST to one like http://127.0.0.1:11434.")
 
 
-async def test_tls_to_a_server_without_it(ollama) -> None:
+async def test_tls_to_a_server_without_it(ollama, monkeypatch) -> None:
+    monkeypatch.setattr(ollama_client, "CONNECT_S", 0.1)
     client = Server(host=ollama.url.replace("http:", "https:"))
     assert "does not answer" in await trouble(client.models())
     await client.aclose()
