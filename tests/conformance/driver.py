@@ -51,7 +51,8 @@ class Caller:
         self.events: list[Event] = []
         self._ids: set[str] = set()
         self._active: str | None = None  # the response in progress
-        self._sounding = False  # its audio part is open
+        self._beside: set[str] = set()  # those outside of the conversation
+        self._sounding = False  # the audio part of the active one is open
 
     # --- reading -------------------------------------------------------------
 
@@ -75,7 +76,8 @@ class Caller:
 
     async def settle(self) -> None:
         """Until the server has answered everything sent so far."""
-        await self.connection.session.update(session={"type": "realtime"})
+        kind = self.events[0]["session"]["type"]
+        await self.connection.session.update(session={"type": kind})
         await self.until("session.updated")
 
     def since(self, mark: int, *, transcripts: bool = False) -> list[str]:
@@ -87,7 +89,7 @@ class Caller:
         return [event for event in self.events if event["type"] == kind]
 
     def audio(self, response_id: str) -> bytes:
-        """The sound of a response: PCM16 at 24 kHz."""
+        """The sound of a response as it came; by default PCM16 at 24 kHz."""
         deltas = self.all("response.output_audio.delta")
         mine = [event["delta"] for event in deltas if event["response_id"] == response_id]
         return b"".join(base64.b64decode(delta, validate=True) for delta in mine)
@@ -100,14 +102,31 @@ class Caller:
         self._ids.add(event["event_id"])
         if not self.events:
             assert kind == "session.created"
+        if self.events and self.events[0]["session"]["type"] == "transcription":
+            assert not kind.startswith("response.")
+        if kind.startswith("response."):
+            self._look_over_response(event)
+
+    def _look_over_response(self, event: Event) -> None:
+        """Nothing of a response before response.created or after response.done."""
+        kind = event["type"]
         if kind == "response.created":
-            assert self._active is None
-            self._active = event["response"]["id"]
+            response = event["response"]
+            if response["conversation_id"] is None:
+                self._beside.add(response["id"])
+            else:
+                assert self._active is None
+                self._active = response["id"]
         elif kind == "response.done":
-            assert event["response"]["id"] == self._active
-            self._active = None
-        elif kind.startswith("response."):
-            # Nothing of a response before response.created or after response.done.
+            response_id = event["response"]["id"]
+            if response_id in self._beside:
+                self._beside.remove(response_id)
+            else:
+                assert response_id == self._active
+                self._active = None
+        elif event["response_id"] in self._beside:
+            return
+        else:
             assert event["response_id"] == self._active
         if kind in ("response.content_part.added", "response.output_audio.done"):
             self._sounding = kind == "response.content_part.added"
@@ -118,7 +137,8 @@ class Caller:
 
     async def configure(self, **session: Any) -> Event:
         """A session.update; returns the effective session."""
-        await self.connection.session.update(session={"type": "realtime", **session})
+        session = {"type": "realtime"} | session
+        await self.connection.session.update(session=session)
         echo: Event = (await self.until("session.updated"))["session"]
         return echo
 
@@ -126,11 +146,10 @@ class Caller:
         """Send what the client has no method for, or would not send."""
         await self.connection.send_raw(json.dumps(event))
 
-    async def hear(self, pcm: bytes) -> None:
-        """Append audio in pieces of 100 ms."""
-        step = RATE_HZ // 10 * 2
-        for at in range(0, len(pcm), step):
-            audio = base64.b64encode(pcm[at : at + step]).decode()
+    async def hear(self, sound: bytes, step: int = RATE_HZ // 10 * 2) -> None:
+        """Append audio in pieces of `step` bytes; of PCM16, they are 100 ms."""
+        for at in range(0, len(sound), step):
+            audio = base64.b64encode(sound[at : at + step]).decode()
             await self.connection.input_audio_buffer.append(audio=audio)
 
     async def say(self, text: str, **more: Any) -> str:
@@ -152,9 +171,12 @@ class Caller:
         await self.connection.response.create(response=response)
         return await self.done()
 
-    async def done(self) -> Event:
-        response: Event = (await self.until("response.done"))["response"]
-        return response
+    async def done(self, response_id: str | None = None) -> Event:
+        """The end of this response, or of the next to end."""
+        while True:
+            response: Event = (await self.until("response.done"))["response"]
+            if response_id in (None, response["id"]):
+                return response
 
     async def retrieve(self, item_id: str) -> Event:
         await self.connection.conversation.item.retrieve(item_id=item_id)

@@ -85,7 +85,7 @@ async def test_a_server_without_a_key_takes_any(fakes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"intent": "transcription"}, {"call_id": "call_1"}], ids=["intent", "call_id"]
+    "query", [{"intent": "translation"}, {"call_id": "call_1"}], ids=["intent", "call_id"]
 )
 async def test_what_is_not_served_is_refused_at_the_door(fakes: str, query: dict[str, str]) -> None:
     with pytest.raises(InvalidStatus) as refused:

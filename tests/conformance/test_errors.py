@@ -13,13 +13,15 @@ from conformance.driver import COMMITTED, REPLY, Caller, caller, in_order, silen
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 MIB = 2**20
 IMAGE = {"type": "input_image", "image_url": "data:,"}
-FUNCTION = {"type": "function", "name": "f", "parameters": {}}
+MCP = {"type": "mcp", "server_label": "files", "server_url": "https://mcp.example"}
+NAMELESS = {"type": "function", "parameters": {}}
 
 
 @pytest.fixture
 async def ivas(fakes: str) -> AsyncIterator[Caller]:
     """A session that, whatever a test did to it, still holds a conversation."""
     async with caller(fakes) as one:
+        await one.configure()  # a session's first update settles its type
         yield one
         await one.configure(output_modalities=["text"])
         mark = len(one.events)
@@ -64,8 +66,10 @@ def truncate(**more: Any) -> dict[str, Any]:
         (update(output_modalities=["audio", "text"]), "invalid_value",
          "session.output_modalities"),
         (update(type="transcription"), "invalid_value", "session.type"),
-        (update(tools=[FUNCTION]), "invalid_value", "session.tools"),
-        (heard(format={"type": "audio/pcmu"}), "invalid_value",
+        (update(tools=[MCP]), "invalid_value", "session.tools.0.type"),
+        (update(tools=[NAMELESS]), "missing_required_parameter", "session.tools.0.name"),
+        (update(tool_choice="sometimes"), "invalid_value", "session.tool_choice"),
+        (heard(format={"type": "audio/opus"}), "invalid_value",
          "session.audio.input.format.type"),
         (heard(format={"type": "audio/pcm", "rate": 16000}), "invalid_value",
          "session.audio.input.format.rate"),
@@ -75,9 +79,10 @@ def truncate(**more: Any) -> dict[str, Any]:
         ({"type": "input_audio_buffer.append"}, "missing_required_parameter", "audio"),
         ({"type": "input_audio_buffer.commit"}, "input_audio_buffer_commit_empty", None),
         ({"type": "output_audio_buffer.clear"}, "invalid_value", "type"),
-        (item(type="function_call", name="f", arguments="{}"), "invalid_value", "item.type"),
-        (item(type="function_call_output", call_id="c", output="4"), "invalid_value",
-         "item.type"),
+        (item(type="function_call", arguments="{}"), "missing_required_parameter", "item.name"),
+        (item(type="function_call_output", output="4"), "missing_required_parameter",
+         "item.call_id"),
+        (item(type="mcp_call", name="f", arguments="{}"), "invalid_value", "item.type"),
         (item(type="mcp_approval_response", approve=True), "invalid_value", "item.type"),
         (message(IMAGE), "invalid_value", "item.content.0.type"),
         (message({"type": "input_text", "text": "x" * 100_000}), "invalid_value",
@@ -90,8 +95,11 @@ def truncate(**more: Any) -> dict[str, Any]:
          "item_delete_invalid_item_id", "item_id"),
         (truncate(), "item_truncate_invalid_item_id", "item_id"),
         (truncate(audio_end_ms=-1), "invalid_value", "audio_end_ms"),
-        (create(conversation="none"), "invalid_value", "response.conversation"),
-        (create(tools=[FUNCTION]), "invalid_value", "response.tools"),
+        (create(conversation="other"), "invalid_value", "response.conversation"),
+        (create(input=[{"type": "item_reference"}]), "missing_required_parameter",
+         "response.input.0.id"),
+        (create(input=[{"type": "mcp_call"}]), "invalid_value", "response.input.0.type"),
+        (create(tools=[MCP]), "invalid_value", "response.tools.0.type"),
         (create(output_modalities=["video"]), "invalid_value",
          "response.output_modalities.0"),
         ({"type": "response.cancel"}, "response_cancel_not_active", None),
