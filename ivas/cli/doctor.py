@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import ConfigOption
 
 if TYPE_CHECKING:
+    from ivas.choice import Choice
     from ivas.doctor import Check, Finding
     from ivas.doctor.network import Ollama
     from ivas.settings import Settings
 
+EXTRA_OF = {"pocketsphinx": "embedded"}
+"""Engines whose extra has another name than they."""
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -48,53 +51,119 @@ def doctor(
 
 
 def checks(settings: Settings) -> list[Check]:
-    """All there is to look at, in the order it is shown."""
-    from ivas.doctor import blocking, gpu, imports, models, network, packages, sound, system
+    """All there is to look at, in the order it is shown.
 
-    names = (settings.asr.engine, settings.tts.engine)
-    needed = [name for name in names if name in packages.EXTRAS]
-    host, port = settings.server.host, settings.server.port
+    Each look imports what it needs itself: in an installation that is broken the others
+    still work, and its own failure is a finding.
+    """
+    from ivas.doctor import blocking
+
+    named = (settings.asr.engine, settings.tts.engine)
+    needed = [EXTRA_OF.get(name, name) for name in named]
+
+    def python() -> Sequence[Finding]:
+        from ivas.doctor import system
+
+        return [*system.python(), *system.installation()]
+
+    def packages() -> Sequence[Finding]:
+        from ivas.doctor import packages
+
+        return packages.check(needed=needed)
+
+    def native() -> Sequence[Finding]:
+        from ivas.doctor import imports
+
+        return imports.light(needed=needed)
+
+    def torch() -> Sequence[Finding]:
+        from ivas.doctor import imports
+
+        return imports.torch_family(needed=needed)
+
+    def gpu() -> Sequence[Finding]:
+        from ivas.doctor import gpu
+
+        return [*gpu.nvidia_cards(wanted=_on_cuda(settings)), *gpu.apple()]
+
+    def memory_and_disk() -> Sequence[Finding]:
+        from ivas.doctor import system
+
+        return [*system.memory_left(), *system.disk(settings.models_dir)]
+
+    def models() -> Sequence[Finding]:
+        from ivas.doctor import models
+
+        return models.check(settings.models_dir)
+
+    def ollama() -> Sequence[Finding]:
+        from ivas.doctor import network
+
+        return network.ollama(_ollama(settings))
+
+    def port() -> Sequence[Finding]:
+        from ivas.doctor import network
+
+        return network.port(settings.server.host, settings.server.port)
+
+    def sound() -> Sequence[Finding]:
+        from ivas.doctor import sound
+
+        return sound.devices()
+
+    def trust() -> Sequence[Finding]:
+        from ivas.doctor import network, system
+
+        return [*network.certificates(), *system.clock(), *system.ffmpeg()]
+
     return [
-        blocking("Python", lambda: [*system.python(), *system.installation()]),
-        blocking("packages", lambda: packages.check(needed=needed)),
-        blocking("native packages", lambda: imports.light(needed=needed)),
-        blocking("torch", lambda: imports.torch_family(needed=needed)),
-        blocking("GPU", lambda: [*gpu.nvidia_cards(wanted=_on_cuda(settings)), *gpu.apple()]),
-        blocking("memory", system.memory_left),
-        blocking("disk", lambda: system.disk(settings.models_dir)),
-        blocking("models", lambda: models.check(settings.models_dir)),
+        blocking("Python", python),
+        blocking("packages", packages),
+        blocking("native packages", native),
+        blocking("torch", torch),
+        blocking("GPU", gpu),
+        blocking("memory", memory_and_disk),
+        blocking("models", models),
         *_engines(settings),
-        blocking("Ollama", lambda: network.ollama(_ollama(settings))),
-        blocking("port", lambda: network.port(host, port)),
-        blocking("sound", sound.devices),
-        blocking("certificates", network.certificates),
-        blocking("clock", lambda: [*system.clock(), *system.ffmpeg()]),
+        blocking("Ollama", ollama),
+        blocking("port", port),
+        blocking("sound", sound),
+        blocking("certificates", trust),
     ]
 
 
 def _engines(settings: Settings) -> list[Check]:
+    """One check for each kind of engine."""
     from functools import cache
 
-    from ivas import composition
-    from ivas.devices import settled
-    from ivas.doctor.engines import Kind, checks
-    from ivas.errors import SettingsError
+    from ivas.doctor import Check
 
     @cache
     def decided() -> Settings:
+        from ivas.devices import settled
+        from ivas.errors import SettingsError
+
         try:
             return settled(settings, lambda warning: None)
         except SettingsError:  # the finding about the GPU says why
             return settings
 
-    return checks(
-        [
-            Kind("vad", lambda: composition.choose_vad(decided()).candidates),
-            Kind("asr", lambda: composition.choose_asr(decided()).candidates),
-            Kind("llm", lambda: composition.choose_llm(decided()).candidates),
-            Kind("tts", lambda: composition.choose_tts(decided()).candidates),
-        ]
-    )
+    def of(kind: str) -> Check:
+        async def look() -> Sequence[Finding]:
+            from ivas import composition
+            from ivas.doctor.engines import Kind, examined
+
+            choose: dict[str, Callable[[Settings], Choice[Any]]] = {
+                "vad": composition.choose_vad,
+                "asr": composition.choose_asr,
+                "llm": composition.choose_llm,
+                "tts": composition.choose_tts,
+            }
+            return await examined(Kind(kind, lambda: choose[kind](decided()).candidates))
+
+        return Check(f"{kind} engine", look)
+
+    return [of(kind) for kind in ("vad", "asr", "llm", "tts")]
 
 
 def _on_cuda(settings: Settings) -> list[str]:

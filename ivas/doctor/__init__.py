@@ -94,6 +94,9 @@ async def _one(check: Check, limit_s: float) -> Sequence[Finding]:
     except TimeoutError:
         what = f"This could not be looked at within {limit_s:g} s."
         return [Finding(check.name, "warn", what, "look again when the machine is less busy")]
+    except ImportError as error:
+        what = f"This could not be looked at because a package is broken ({error})."
+        return [Finding(check.name, "fail", what, "mend what is said about packages first")]
     except Exception as error:
         what = f"This check failed itself ({type(error).__name__}: {error})."
         return [Finding(check.name, "fail", what, "report it with this sentence")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ivas.engines import Engine
 from ivas.errors import IvasError
 
-from . import Check, Finding, in_two
+from . import Finding, in_two
 
 LIMIT_S = 6.0
 """Loading a large model takes longer; that is said, and is no fault."""
@@ -34,18 +34,6 @@ class _Tried:
     """The sentence why it cannot serve."""
     late: bool = False
     """It was still loading when the time was up."""
-
-
-def checks(kinds: Sequence[Kind], *, limit_s: float = LIMIT_S) -> list[Check]:
-    """One check a kind; it starts every candidate, asks it, and closes it."""
-
-    def of(kind: Kind) -> Check:
-        async def look() -> Sequence[Finding]:
-            return await examined(kind, limit_s=limit_s)
-
-        return Check(f"{kind.name} engine", look)
-
-    return [of(kind) for kind in kinds]
 
 
 async def examined(kind: Kind, *, limit_s: float = LIMIT_S) -> list[Finding]:

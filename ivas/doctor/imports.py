@@ -52,10 +52,15 @@ OF_EXTRA: Mapping[str, str] = {
 LIMIT_S = 7.0
 """torch and its family take 3 s to import on a slow machine."""
 
-SAME_BUILD = (
-    "install both from one place: pip install --force-reinstall torch torchaudio, or both "
-    "for the CPU as pytorch.org/get-started shows"
-)
+
+def same_build(torch: str, torchaudio: str | None) -> str:
+    """How the two are made to fit."""
+    versions = f"torch=={torch.partition('+')[0]} torchaudio=={torchaudio}"
+    return (
+        f"install both from one place: pip install --force-reinstall {versions}, or both for "
+        "the CPU as pytorch.org/get-started shows"
+    )
+
 
 # Says what it is about to import, so that a module which kills the process is known.
 _TRY = """
@@ -136,7 +141,8 @@ def _builds(
         f"torchaudio {audio} is built for CUDA {wants}, but torch {torch.version} {has}: it cannot "
         "be imported, and with it neither transformers nor XTTS."
     )
-    return Finding("torchaudio", _state("torchaudio", needed), what, SAME_BUILD)
+    fix = same_build(torch.version, installed.version("torchaudio"))
+    return Finding("torchaudio", _state("torchaudio", needed), what, fix)
 
 
 def _version_file(package: str, search: Sequence[str] | None) -> str | None:
@@ -181,6 +187,8 @@ def tried(
         if error:
             what, fix = explained(module, error, installed)
             findings.append(Finding(module, _state(module, needed), what, fix))
+        if error and module == "numpy":
+            break  # it takes most of the others with it
     return findings
 
 
@@ -201,12 +209,12 @@ def explained(module: str, error: str, installed: Installed) -> tuple[str, str]:
     package = LIGHT.get(module) or TORCH.get(module) or module
     version = installed.version(package)
     if module == "torchaudio" and re.search(r"cuda|cudart|Could not load this library", error):
-        torch = torch_build()
+        torch = installed.version("torch") or "of its own"
         what = (
-            f"torchaudio {version} does not fit torch {torch.version if torch else 'as it is'}: "
-            "it is built for another CUDA and cannot be imported, nor can XTTS."
+            f"torchaudio {version} does not fit torch {torch}: it is built for another CUDA and "
+            "cannot be imported, nor can XTTS."
         )
-        return what, SAME_BUILD
+        return what, same_build(torch, version)
     if module == "torchcodec" and re.search(r"FFmpeg|libav", error):
         what = "torchcodec finds no FFmpeg libraries, so XTTS cannot read voices to clone."
         return what, "install FFmpeg (on Debian and Ubuntu: sudo apt install ffmpeg)"
@@ -216,7 +224,8 @@ def explained(module: str, error: str, installed: Installed) -> tuple[str, str]:
             what,
             "pip uninstall -y webrtcvad, then: pip install --force-reinstall webrtcvad-wheels",
         )
-    if "NumPy 1.x" in error or "numpy.core.multiarray" in error:
+    of_numpy = "NumPy 1.x" in error or "numpy.core.multiarray" in error
+    if of_numpy and module != "numpy":
         what = f"{module} {version} is built for another numpy than {installed.version('numpy')}."
         return what, f"pip install --upgrade {package}"
     first = error.strip().splitlines()[0][:200]

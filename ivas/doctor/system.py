@@ -21,8 +21,8 @@ NEWEST_PYTHON = (3, 13)
 """The newest that pocketsphinx has a wheel for; 3.12 lacks one too."""
 POCKETSPHINX_WHEELS = ((3, 11), (3, 13))
 
-LEAST_AVAILABLE_GIB = 1.0
-"""The server with espeak, pocketsphinx and Whisper base in int8 takes well under it."""
+LEAST_AVAILABLE_GIB = 0.3
+"""The server with espeak and pocketsphinx and one session takes under 0.3 GiB (docs/performance.md)."""
 COMFORTABLE_GIB = 4.0
 """An LLM of 3 billion parameters in 4 bits beside it takes about 3 GiB."""
 LEAST_MODELS_GIB = 1.0

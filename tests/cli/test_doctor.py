@@ -150,3 +150,14 @@ def test_production_without_a_card(doctor):
     found = findings(doctor("--json", IVAS_ENV="production", **named))
     assert found["GPU"]["state"] == "fail"
     assert "Whisper and XTTS should run on it" in found["GPU"]["what"]
+
+
+def test_an_installation_that_is_broken_is_looked_at_all_the_same(doctor, tmp_path):
+    numpy = tmp_path / "site/numpy/__init__.py"
+    numpy.parent.mkdir()
+    numpy.write_text("raise ImportError('libgfortran.so.5: cannot open shared object file')")
+    found = findings(doctor("--json"))
+    assert found["numpy"]["state"] == "fail"
+    assert found["tts engine"]["state"] == "fail"
+    assert "a package is broken (libgfortran" in found["tts engine"]["what"]
+    assert found["port"]["state"] == "ok"

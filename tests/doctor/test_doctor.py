@@ -45,6 +45,15 @@ async def test_a_check_that_raises_is_a_finding():
     assert "KeyError: 'nothing there'" in found[0].what
 
 
+async def test_a_check_that_cannot_be_imported_says_where_to_look():
+    def broken():
+        raise ImportError("libx.so is gone")
+
+    (found,) = await examine([blocking("one", broken)])
+    assert found.state == "fail"
+    assert "because a package is broken (libx.so is gone)" in found.what
+
+
 async def test_a_check_that_hangs_keeps_nobody_waiting():
     forever = threading.Event()
 

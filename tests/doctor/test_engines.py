@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from ivas.doctor import examine
-from ivas.doctor.engines import Kind, checks, examined
+from ivas.doctor.engines import Kind, examined
 from ivas.engines import Status
 from ivas.errors import EngineUnavailable, SettingsError
 
@@ -83,6 +82,6 @@ async def test_an_engine_that_cannot_be_made():
     def make():
         raise SettingsError("The engine x:y could not be made; correct the name.")
 
-    (finding,) = await examine(checks([Kind("tts", make)]))
+    (finding,) = await examined(Kind("tts", make))
     assert (finding.name, finding.state) == ("tts engine", "fail")
     assert finding.fix == "correct the name"

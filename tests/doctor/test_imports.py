@@ -40,7 +40,7 @@ def test_cpu_torch_beside_cuda_torchaudio(site):
     assert finding.name == "torchaudio"
     assert finding.state == "warn"
     assert "built for CUDA 13.0, but torch 2.13.0+cpu without CUDA" in finding.what
-    assert "pip install --force-reinstall torch torchaudio" in finding.fix
+    assert "pip install --force-reinstall torch==2.13.0 torchaudio==2.11.0" in finding.fix
 
 
 def test_torchaudio_for_another_cuda(site):
@@ -153,3 +153,11 @@ def test_the_working_directory_is_no_place_for_modules(site, tmp_path, monkeypat
     monkeypatch.chdir(stray)
     assert tried(site, "") == []
     assert os.getcwd() == str(stray)
+
+
+def test_a_broken_numpy_is_told_once(site):
+    broken = {"numpy/__init__.py": "raise ImportError('numpy.core.multiarray failed to import')"}
+    site("numpy", "2.4.6", files=broken)
+    site("soxr", "1.1.0", files={"soxr/__init__.py": "import numpy"})
+    (finding,) = imports.light(search=[str(site)])
+    assert finding.fix == "pip install --force-reinstall --no-deps numpy==2.4.6"

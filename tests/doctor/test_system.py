@@ -51,7 +51,7 @@ def test_two_versions_over_each_other(site):
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "state"), [(0.5, "fail"), (2.0, "warn"), (4.0, "ok"), (64.0, "ok")]
+    ("free_gib", "state"), [(0.1, "fail"), (0.5, "warn"), (2.0, "warn"), (4.0, "ok"), (64.0, "ok")]
 )
 def test_memory(free_gib, state):
     finding = only(system.memory_left(Memory(64 * GIB, int(free_gib * GIB))))
