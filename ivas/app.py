@@ -1,31 +1,33 @@
-"""The composition root: settings -> engines (`composition.py`) -> FastAPI app -> server."""
+"""The composition root: settings -> engines (`composition.py`) -> FastAPI application."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
-import uvicorn
 from fastapi import FastAPI
 
 from .announcements import SessionSettings
 from .choice import Engines, improve
 from .composition import choose_engines
 from .conversation.events import TurnSettings
-from .devices import settled
 from .errors import EngineError, SettingsError
+from .keys import KeyRing
 from .limits import SessionLimits
 from .reply import ReplyLimits
+from .server.admission import Admission
+from .server.client_secrets import ClientSecrets, ClientSecretsOptions, client_secrets_router
+from .server.limits import Limits
 from .server.page import page_router
 from .server.realtime import RealtimeOptions, realtime_router
+from .server.security import cors
 from .server.status import status_router
-from .server.websocket import CuttingProtocol
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -111,15 +113,24 @@ def build(
     def unready() -> str | None:
         return "The engines are still loading; try again in a moment." if state.loading else None
 
-    app = FastAPI(title="IVAS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    secret = settings.server.api_key
-    key = secret.get_secret_value() if secret is not None else None
+    secrets = ClientSecrets()
+    admission = make_admission(settings, secrets)
+    origins = settings.server.cors_origins
+    app = FastAPI(
+        title="IVAS",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=[cors(origins)] if origins else [],
+    )
+    defaults = session_defaults(settings)
     options = RealtimeOptions(
         engines=serving,
         limits=session_limits(settings),
-        defaults=session_defaults(settings),
+        defaults=defaults,
         model=MODEL,
-        key=key,
+        admission=admission,
         max_message_bytes=settings.server.max_message_mib * 2**20,
         session_s=settings.server.session_minutes * 60,
         idle_s=settings.server.idle_minutes * 60,
@@ -127,10 +138,50 @@ def build(
     )
     app.include_router(realtime_router(options))
     app.include_router(
-        status_router(serving.by_kind, model=MODEL, started_at=int(time.time()), key=key)
+        client_secrets_router(
+            ClientSecretsOptions(
+                admit=admission.admit, secrets=secrets, defaults=defaults, model=MODEL
+            )
+        )
+    )
+    app.include_router(
+        status_router(serving, model=MODEL, started_at=int(time.time()), admission=admission)
     )
     app.include_router(page_router())
     return app
+
+
+def make_admission(settings: Settings, secrets: ClientSecrets) -> Admission:
+    """The door. Raises SettingsError if it cannot be kept."""
+    server = settings.server
+    ring = KeyRing(server.keys_file)
+    keys = ring.keys()
+    if not keys and server.api_key is None and not is_loopback(server.host):
+        raise SettingsError(
+            f"Other machines can reach the server on {server.host}, but it has no key; make one "
+            "with: ivas keys add NAME --scope admin, or set IVAS_SERVER__API_KEY, or listen on "
+            "127.0.0.1."
+        )
+    return Admission(
+        api_key=None if server.api_key is None else server.api_key.get_secret_value(),
+        keys=ring,
+        secrets=secrets,
+        limits=Limits(
+            sessions=server.max_sessions,
+            sessions_per_key=server.max_sessions_per_key,
+            sessions_per_address=server.max_sessions_per_address,
+            requests=server.max_requests,
+        ),
+        allowed_origins=server.cors_origins,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def session_limits(settings: Settings) -> SessionLimits:
@@ -171,53 +222,3 @@ def session_defaults(settings: Settings) -> SessionSettings:
         spoken_language=settings.tts.language,
         speed=settings.tts.speed,
     )
-
-
-# --- the server --------------------------------------------------------------
-
-
-def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn is to serve the application."""
-    return uvicorn.Config(
-        app,
-        host=settings.server.host,
-        port=settings.server.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws=CuttingProtocol,
-        # Twice what is accepted, so that too large an event is answered with an error.
-        ws_max_size=settings.server.max_message_mib * 2**21,
-        # Deflate would only undo the base64, for twenty times the cost of the JSON.
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
-    )
-
-
-def serve(settings: Settings) -> None:
-    """Run the server until it is stopped. Raises SettingsError if it cannot start."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    settings = settled(settings, lambda warning: print(f"ivas: {warning}", file=sys.stderr))
-    startup = Startup()
-    app = build(settings, startup=startup)
-    host, port = settings.server.host, settings.server.port
-    server = uvicorn.Server(uvicorn_config(app, settings))
-
-    def say_ready() -> None:
-        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "everywhere" is no address
-        shown = f"[{here}]" if ":" in here else here
-        print(f"IVAS is ready: open http://{shown}:{port}/ and talk. Ctrl-C ends it.", flush=True)
-
-    def stop() -> None:
-        server.should_exit = True
-
-    startup.on_ready, startup.on_failure = say_ready, stop
-    startup.listening = lambda: server.started  # engines may be quicker than the socket
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        print("\nIVAS has ended.", file=sys.stderr)
-    if startup.failure is not None:
-        raise SettingsError(startup.failure)

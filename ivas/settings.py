@@ -88,7 +88,7 @@ class ServerSettings(Group):
         32, ge=1, le=10_000, description="Conversations at once with one named key."
     )
     max_sessions_per_address: int = Field(
-        16, ge=1, le=10_000, description="Conversations at once from one address without a key."
+        32, ge=1, le=10_000, description="Conversations at once from one address without a key."
     )
     max_requests: int = Field(
         8, ge=1, le=10_000, description="Speech and transcription requests served at once."

@@ -8,7 +8,6 @@ that every failure is one sentence naming the place to mend and what it accepts.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import traceback
 from collections.abc import Collection, Mapping
@@ -23,7 +22,6 @@ from ivas.errors import SettingsError
 from ivas.settings import ALIASES, Setting, Settings, all_settings
 
 CONFIG_VARIABLE = "IVAS_CONFIG"
-KEY_RECIPE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -79,7 +77,6 @@ def resolve(
         settings = settings.model_copy(update={"tts": tts})
         origins["tts.use_gpu"] = f"follows IVAS_ENV={settings.env}"
     settings = _at_home(settings, origins, environ)
-    _refuse_open_door(settings)
     _refuse_guessing_in_production(settings)
     return Resolved(settings, origins, path)
 
@@ -257,22 +254,6 @@ def _refuse_unknown_key(name: str, path: Path, known: Collection[str]) -> None:
 def _did_you_mean(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _refuse_open_door(settings: Settings) -> None:
-    host = settings.server.host
-    if settings.server.api_key is None and not _is_loopback(host):
-        raise SettingsError(
-            f"Other machines can reach the server on {host}, but it has no key; set "
-            f"IVAS_SERVER__API_KEY (make one with: {KEY_RECIPE}) or listen on 127.0.0.1."
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _refuse_guessing_in_production(settings: Settings) -> None:

@@ -6,8 +6,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from hypothesis import HealthCheck, settings
+
+# Whatever the person who runs the tests has at home (keys, models) has no part in them, and
+# nothing is fetched. What a test starts inherits this.
+_home = tempfile.TemporaryDirectory(prefix="ivas-tests-")
+os.environ |= {"XDG_CACHE_HOME": _home.name, "XDG_CONFIG_HOME": _home.name, "IVAS_OFFLINE": "1"}
 
 _SLOW_MACHINE = [HealthCheck.too_slow]
 settings.register_profile(

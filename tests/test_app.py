@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,12 +15,13 @@ from ivas.app import (
     load,
     session_defaults,
     session_limits,
-    uvicorn_config,
 )
 from ivas.composition import choose_engines
 from ivas.engines.fake import FakeASR, FakeTTS
 from ivas.errors import EngineUnavailable, SettingsError
+from ivas.keys import add_key
 from ivas.server.websocket import CuttingProtocol
+from ivas.serving import uvicorn_config
 from ivas.settings import AsrSettings, Settings, TtsSettings
 
 
@@ -132,6 +134,26 @@ def test_the_settings_reach_the_sessions() -> None:
     # The controller's deadlines only catch what the engines' own miss.
     assert defaults.turn.transcript_ms > 1000 * limits.transcript_s
     assert defaults.turn.reply_stall_ms > 1000 * (11 + 4)
+
+
+def door(host: str, **server: object) -> Settings:
+    return Settings.model_validate({"server": {"host": host, **server}})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "assistant.example.org"])
+def test_an_open_door_needs_a_key(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ivas keys add") as caught:
+        build(door(host), engines=fakes())
+    assert host in str(caught.value)
+    assert build(door(host, api_key="k"), engines=fakes())
+    file = tmp_path / "keys.json"
+    add_key(file, "phone", ["talk"], now_s=0)
+    assert build(door(host, keys_file=file), engines=fakes())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert build(door(host), engines=fakes())
 
 
 def test_uvicorn_cuts_clients_that_are_gone() -> None:

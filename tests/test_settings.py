@@ -312,24 +312,6 @@ def test_a_config_that_is_missing(tmp_path: Path) -> None:
     assert sentence(tmp_path).startswith(f"--config names {tmp_path}, which is not a file")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "assistant.example.org"])
-def test_an_open_door_needs_a_key(config: Path, host: str) -> None:
-    text = sentence(config, {"IVAS_SERVER__HOST": host})
-    assert host in text
-    assert "IVAS_SERVER__API_KEY" in text
-    assert "secrets.token_urlsafe" in text
-    assert load(config, {"IVAS_SERVER__HOST": host, "IVAS_SERVER__API_KEY": "k"})
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
-def test_this_machine_needs_no_key(config: Path, host: str) -> None:
-    assert load(config, {"IVAS_SERVER__HOST": host}).server.host == host
-
-
-def test_a_flag_cannot_open_the_door_either(config: Path) -> None:
-    assert "IVAS_SERVER__API_KEY" in sentence(config, flags={"server.host": "0.0.0.0"})
-
-
 def test_production_guesses_nothing(config: Path) -> None:
     text = sentence(config, {"IVAS_ENV": "production"})
     assert "whisper, ollama, xtts" in text

@@ -17,6 +17,7 @@ from ivas.errors import IvasError, SettingsError
 
 from .config import show_config
 from .demo import demo
+from .keys import app as keys
 from .serve import serve
 
 app = typer.Typer(
@@ -58,3 +59,4 @@ def ivas(
 app.command()(serve)
 app.command()(demo)
 app.command("config")(show_config)
+app.add_typer(keys, name="keys")

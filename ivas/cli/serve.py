@@ -24,7 +24,7 @@ def serve(
     settings = resolve(config, flags=given).settings
     _refuse_unusable_address(settings.server.host, settings.server.port)
 
-    from ivas.app import serve as run
+    from ivas.serving import serve as run
 
     run(settings)
 

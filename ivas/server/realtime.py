@@ -16,11 +16,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from fastapi import APIRouter, WebSocket
-from fastapi.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from ivas import announcements as say
@@ -31,11 +30,12 @@ from ivas.limits import SessionLimits
 from ivas.playout import BYTES_PER_MS
 from ivas.session import Session
 
+from .admission import TRY_AGAIN_LATER, Admission, turn_away
 from .expiry import Expiry
 from .protocol_in import decode
 from .protocol_out import Encoder
 from .protocol_session import Kind, SessionConfig
-from .security import SUBPROTOCOL, allowed, given_key, names_this_machine, openai_error, same_origin
+from .security import SUBPROTOCOL, Caller, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,6 @@ OVERFLOW_BYTES = 16 * 1024 * 1024
 """Queued output at which a client that does not read is given up."""
 
 GOING_AWAY = 1001
-POLICY_VIOLATION = 1008
-TRY_AGAIN_LATER = 1013
-UNAUTHORIZED = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class RealtimeOptions:
     limits: SessionLimits
     defaults: say.SessionSettings
     model: str
-    key: str | None
+    admission: Admission
     max_message_bytes: int
     session_s: float
     idle_s: float
@@ -137,65 +134,48 @@ def realtime_router(options: RealtimeOptions) -> APIRouter:
     @router.websocket("/v1/realtime")
     @router.websocket("/realtime")
     async def realtime(websocket: WebSocket) -> None:
-        if await _admit(websocket, options):
-            await _serve(websocket, options)
+        with options.admission.session(websocket) as caller:
+            if isinstance(caller, Caller):
+                caller = _refused(websocket, options) or caller
+            if isinstance(caller, Refusal):
+                await turn_away(websocket, caller)
+                return
+            offered = SUBPROTOCOL in websocket.scope["subprotocols"]
+            await websocket.accept(subprotocol=SUBPROTOCOL if offered else None)
+            await _serve(websocket, caller.bound_session or {}, options)
 
     return router
 
 
-async def _admit(websocket: WebSocket, options: RealtimeOptions) -> bool:
-    offered = websocket.scope["subprotocols"]
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
-    refusal = _refusal(websocket, options)
-    if refusal is None:
-        await websocket.accept(subprotocol=subprotocol)
-        return True
-    status, code, message = refusal
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    if subprotocol is None:
-        envelope = openai_error(message, code=code, kind=kind)
-        await websocket.send_denial_response(JSONResponse(envelope, status_code=status))
-        return False
-    # A browser is not told why a handshake failed, so it is told afterwards.
-    await websocket.accept(subprotocol=subprotocol)
-    error = {"type": kind, "code": code, "message": message}
-    await websocket.send_json({"type": "error", "event_id": "event_0", "error": error})
-    closes = {401: UNAUTHORIZED, 503: TRY_AGAIN_LATER}
-    await websocket.close(closes.get(status, POLICY_VIOLATION), message[:120])
-    return False
-
-
-def _refusal(websocket: WebSocket, options: RealtimeOptions) -> tuple[int, str, str] | None:
-    """HTTP status, error code and sentence, or None if the client may come in."""
-    headers = websocket.headers
-    rebound = options.key is None and "origin" in headers and not names_this_machine(headers)
-    if rebound or not same_origin(headers):
-        return 403, "origin_not_allowed", "Web pages of other sites may not use this server."
-    if not allowed(options.key, given_key(websocket.headers, websocket.scope["subprotocols"])):
-        message = "Incorrect API key provided; use the key this server was started with."
-        return 401, "invalid_api_key", message
+def _refused(websocket: WebSocket, options: RealtimeOptions) -> Refusal | None:
+    """Why one who may come in gets no session."""
     if websocket.query_params.get("intent", "conversation") not in _INTENTS:
-        return 400, "invalid_value", "The 'intent' can be conversation or transcription."
+        message = "The 'intent' can be conversation or transcription."
+        return Refusal(400, "invalid_value", message, param="intent")
     if "call_id" in websocket.query_params:
-        return 400, "invalid_value", "This server has no calls to join; leave out 'call_id'."
+        message = "This server has no calls to join; leave out 'call_id'."
+        return Refusal(400, "invalid_value", message, param="call_id")
     if (reason := options.unready()) is not None:
-        return 503, "not_ready", reason
+        return Refusal(503, "not_ready", reason)
     return None
 
 
 _INTENTS: dict[str, Kind | None] = {"conversation": None, "transcription": "transcription"}
 
 
-async def _serve(websocket: WebSocket, options: RealtimeOptions) -> None:
+async def _serve(websocket: WebSocket, bound: dict[str, Any], options: RealtimeOptions) -> None:
+    """`bound`: the session a client secret begins with."""
     loop = asyncio.get_running_loop()
     tag = uuid4().hex[:12]
     config = SessionConfig(
         session_id=f"sess_{tag}",
-        model=websocket.query_params.get("model") or options.model,
+        model=websocket.query_params.get("model") or bound.get("model") or options.model,
         defaults=options.defaults,
         kind=_INTENTS[websocket.query_params.get("intent", "conversation")],
         expires_at=int(time.time() + options.session_s),
     )
+    if bound:
+        config.update(bound)
     encoder = Encoder(tag=tag, conversation_id=f"conv_{tag}")
     expiry = Expiry(session_s=options.session_s, idle_s=options.idle_s)
     connection = Connection(encoder, on_speech=expiry.touch)

@@ -1,47 +1,53 @@
 """Is it alive, is it ready, what does it serve: /health, /ready, /v1/models.
 
-The rest of the OpenAI REST API is refused in its own envelope, which its clients show.
+What of the OpenAI REST API is not served is refused in its own envelope, which its
+clients show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ivas import __version__
+from ivas.choice import Choice, Engines
 from ivas.engines import Engine
 
-from .security import allowed, given_key, openai_error
+from .admission import Admission
+from .security import openai_error
 
 
-def readiness(engines: dict[str, Engine]) -> dict[str, Any]:
-    """The body of /ready: every engine by kind, with its reason when not ready."""
-    states = {kind: (engine.name, engine.status()) for kind, engine in engines.items()}
-    return {
-        "ready": all(status.ready for _, status in states.values()),
-        "engines": {
-            kind: {"engine": name, "ready": status.ready}
-            | ({} if status.ready else {"reason": status.reason})
-            for kind, (name, status) in states.items()
-        },
-    }
+def readiness(engines: Engines) -> dict[str, Any]:
+    """The body of /ready: what serves, by kind, with its reason when it is not ready.
+
+    `better`: what would serve instead if it could, and what it lacks.
+    """
+    states = {choice.kind: _state(choice) for choice in engines.choices}
+    return {"ready": all(state["ready"] for state in states.values()), "engines": states}
+
+
+def _state(choice: Choice[Engine]) -> dict[str, Any]:
+    engine = choice.serving
+    status = engine.status()
+    state: dict[str, Any] = {"engine": engine.name, "ready": status.ready}
+    if not status.ready:
+        state["reason"] = status.reason
+    if missing := choice.missing:
+        state["better"] = missing
+    return state
 
 
 def status_router(
-    engines: Callable[[], dict[str, Engine]], *, model: str, started_at: int, key: str | None
+    engines: Engines, *, model: str, started_at: int, admission: Admission
 ) -> APIRouter:
-    """`engines` gives the engines serving now, by kind."""
+    """`started_at`: seconds since the epoch."""
     router = APIRouter()
     card = {"id": model, "object": "model", "created": started_at, "owned_by": "ivas"}
 
     def refusal(request: Request) -> JSONResponse | None:
-        if allowed(key, given_key(request.headers)):
-            return None
-        message = "Incorrect API key provided; use the key this server was started with."
-        return JSONResponse(openai_error(message, code="invalid_api_key"), status_code=401)
+        return admission.admit_request(request, None)
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -49,7 +55,7 @@ def status_router(
 
     @router.get("/ready")
     async def ready() -> JSONResponse:
-        body = readiness(engines())
+        body = readiness(engines)
         return JSONResponse(body, status_code=200 if body["ready"] else 503)
 
     @router.get("/v1/models")
@@ -67,8 +73,8 @@ def status_router(
     @router.api_route("/v1/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def not_served(request: Request, path: str) -> JSONResponse:
         message = (
-            f"{request.method} /v1/{path} is not served by this version; it has "
-            "GET /v1/models and the WebSocket /v1/realtime."
+            f"{request.method} /v1/{path} is not served; this server has /v1/models, /v1/audio "
+            "and the WebSocket /v1/realtime."
         )
         envelope = openai_error(message, code="not_found")
         return refusal(request) or JSONResponse(envelope, status_code=404)

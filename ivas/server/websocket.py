@@ -31,6 +31,14 @@ class CuttingProtocol(WebSocketsSansIOProtocol):
         if self._cut is not None:
             self._cut.cancel()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # A handshake that cannot be read (too large a header, say) is answered by the
+            # library, but uvicorn neither sends the answer nor closes the socket.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
         self.transport.abort()

@@ -13,8 +13,9 @@ from typing import Any
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from ivas.app import build, uvicorn_config
+from ivas.app import build
 from ivas.choice import Engines
+from ivas.serving import uvicorn_config
 from ivas.settings import Settings
 
 PING_S = 20.0
@@ -26,7 +27,8 @@ async def serving(engines: Engines) -> AsyncIterator[str]:
     """The URL of the WebSocket. The server runs on the loop of the test."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    settings = Settings()
+    many = {"max_sessions": 1_000, "max_sessions_per_address": 1_000}
+    settings = Settings.model_validate({"server": many})
     config = uvicorn_config(build(settings, engines=engines), settings)
     config.ws_ping_interval = config.ws_ping_timeout = PING_S
     server = uvicorn.Server(config)

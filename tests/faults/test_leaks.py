@@ -35,6 +35,7 @@ SPOKEN = VOICE * 30 + SILENCE * 40
 MOST_GROWTH_BYTES = 12 * 2**20
 """Of the resident memory: caches and the allocator's arenas, not 300 sessions."""
 
+MANY = {"IVAS_SERVER__MAX_SESSIONS": "1000", "IVAS_SERVER__MAX_SESSIONS_PER_ADDRESS": "1000"}
 FAKES = {
     "IVAS_VAD__ENGINE": "fake",
     "IVAS_ASR__ENGINE": "fake",
@@ -158,7 +159,7 @@ async def server_process(
         process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-m", "ivas", "serve", f"--port={port}"],
             cwd=ROOT,
-            env=inherited | environ | {"IVAS_OFFLINE": "1"},
+            env=inherited | environ | MANY | {"IVAS_OFFLINE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=file,

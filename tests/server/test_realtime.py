@@ -10,21 +10,27 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from virtual_time import virtual_time
 
 from ivas.announcements import AudioCleared, AudioSpoken, ReplyView, SessionSettings
-from ivas.choice import Engines
+from ivas.app import make_admission
+from ivas.audio.g711 import encode_alaw, encode_ulaw
+from ivas.choice import Change, Engines
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
 from ivas.limits import SessionLimits
 from ivas.server import realtime
+from ivas.server.client_secrets import ClientSecrets
 from ivas.server.protocol_out import Encoder
 from ivas.server.realtime import CONGESTED_BYTES, Connection, RealtimeOptions, realtime_router
 from ivas.session import Session
+from ivas.settings import Settings
 
 LONG_REPLY = " ".join(["and so on"] * 200) + "."
 """Two minutes of speech."""
@@ -97,7 +103,7 @@ async def serve(
         limits=SessionLimits(),
         defaults=SessionSettings(),
         model="ivas",
-        key=None,
+        admission=make_admission(Settings(), ClientSecrets()),
         max_message_bytes=2**20,
         session_s=session_s,
         idle_s=idle_s,
@@ -297,3 +303,109 @@ def test_a_full_queue_says_so_until_it_is_purged() -> None:
     connection.purge(1)
     assert not connection.congested
     assert not connection.overflowed.is_set()
+
+
+# --- what this file adds between the socket and the session -----------------------
+
+
+def configure(socket: Socket, **session: Any) -> None:
+    socket.send(type="session.update", session={"type": "realtime", **session})
+
+
+async def until(socket: Socket, kind: str) -> dict[str, Any]:
+    while True:
+        for event in socket.events:
+            if event["type"] == kind:
+                return event
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "encoded"), [("audio/pcmu", encode_ulaw), ("audio/pcma", encode_alaw)]
+)
+def test_g711_is_heard(audio_format: str, encoded: Callable[[bytes], bytes]) -> None:
+    async def check() -> None:
+        socket = Socket()
+        configure(socket, audio={"input": {"format": {"type": audio_format}}})
+        narrow = np.tile(np.int16([0, 9_000, 0, -9_000]), 1_200).tobytes()  # 2 kHz, 600 ms
+        audio = base64.b64encode(encoded(narrow + bytes(2 * 8 * 700))).decode()
+        socket.send(type="input_audio_buffer.append", audio=audio)
+        connection = asyncio.create_task(serve(socket))
+        started = await until(socket, "input_audio_buffer.speech_started")
+        stopped = await until(socket, "input_audio_buffer.speech_stopped")
+        assert started["audio_start_ms"] == 0
+        assert stopped["audio_end_ms"] == pytest.approx(600, abs=40)
+        socket.leave()
+        await connection
+
+    virtual_time(check)()
+
+
+@virtual_time
+async def test_a_session_ends_at_its_longest_length_with_a_sentence() -> None:
+    socket = Socket()
+    before_s = time.time()
+    await serve(socket, session_s=60)
+    assert socket.events[0]["session"]["expires_at"] == pytest.approx(before_s + 60, abs=5)
+    error = socket.events[-1]["error"]
+    assert (error["code"], error["type"]) == ("session_expired", "invalid_request_error")
+    assert "connect again" in error["message"]
+    assert socket.closed() == 1001
+
+
+@virtual_time
+async def test_a_session_in_which_nothing_happens_ends() -> None:
+    socket = Socket()
+
+    async def microphone() -> None:
+        while True:
+            await asyncio.sleep(1)
+            silence = base64.b64encode(bytes(48)).decode()
+            socket.send(type="input_audio_buffer.append", audio=silence)
+
+    open_page = asyncio.create_task(microphone())
+    connection = asyncio.create_task(serve(socket, idle_s=60))
+    await asyncio.sleep(50)
+    socket.send(type="input_audio_buffer.clear")
+    await asyncio.sleep(59)
+    assert not connection.done()
+    await connection
+    assert asyncio.get_running_loop().time() == pytest.approx(110, abs=1)
+    assert socket.events[-1]["error"]["code"] == "session_expired"
+    open_page.cancel()
+
+
+@virtual_time
+async def test_a_change_of_engines_is_told_to_who_wants_to_know() -> None:
+    serving, curious, plain = engines(), Socket(), Socket()
+    connections = [asyncio.create_task(serve(s, serving=serving)) for s in (curious, plain)]
+    configure(curious, ivas={"events": ["engines"]})
+    await until(curious, "session.updated")
+    change = Change("llm", "ollama", "builtin", "ollama is ready.")
+    for listener in list(serving.listeners):
+        listener(change)
+    event = await until(curious, "ivas.engines")
+    assert (event["engine"], event["reason"]) == ("ollama", "ollama is ready.")
+    assert [e["type"] for e in plain.events] == ["session.created"]
+    for socket in (curious, plain):
+        socket.leave()
+    await asyncio.gather(*connections)
+    assert serving.listeners == set()
+
+
+@virtual_time
+async def test_the_intent_decides_what_the_session_is() -> None:
+    socket = Socket()
+    socket.scope["query_string"] = b"intent=transcription"
+    connection = asyncio.create_task(serve(socket))
+    session = (await until(socket, "session.created"))["session"]
+    assert (session["type"], session["object"]) == (
+        "transcription",
+        "realtime.transcription_session",
+    )
+    talk(socket)
+    await until(socket, "conversation.item.input_audio_transcription.completed")
+    await asyncio.sleep(60)
+    assert not [e for e in socket.events if e["type"].startswith(("response.", "error"))]
+    socket.leave()
+    await connection

@@ -1,0 +1,66 @@
+"""Runs the application: the socket, the log, and what the terminal says."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from .app import Startup, build
+from .composition import choose_engines
+from .devices import settled
+from .errors import SettingsError
+from .server.websocket import CuttingProtocol
+from .settings import Settings
+
+
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to serve the application."""
+    return uvicorn.Config(
+        app,
+        host=settings.server.host,
+        port=settings.server.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # else any program here may say it is somebody else
+        ws=CuttingProtocol,
+        # Twice what is accepted, so that too large an event is answered with an error.
+        ws_max_size=settings.server.max_message_mib * 2**21,
+        # Deflate would only undo the base64, for twenty times the cost of the JSON.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until it is stopped. Raises SettingsError if it cannot start."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = settled(settings, lambda warning: print(f"ivas: {warning}", file=sys.stderr))
+    startup = Startup()
+    engines = choose_engines(settings)
+    engines.listeners.add(lambda change: print(f"ivas: {change.reason}", flush=True))
+    app = build(settings, engines=engines, startup=startup)
+    host, port = settings.server.host, settings.server.port
+    server = uvicorn.Server(uvicorn_config(app, settings))
+
+    def say_ready() -> None:
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "everywhere" is no address
+        shown = f"[{here}]" if ":" in here else here
+        print(f"IVAS is ready: open http://{shown}:{port}/ and talk. Ctrl-C ends it.", flush=True)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    startup.on_ready, startup.on_failure = say_ready, stop
+    startup.listening = lambda: server.started  # engines may be quicker than the socket
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        print("\nIVAS has ended.", file=sys.stderr)
+    if startup.failure is not None:
+        raise SettingsError(startup.failure)
