@@ -231,9 +231,9 @@ def _is_memory(said: str) -> bool:
 
 
 def _first(error: Exception) -> str:
-    """The first line of its text, without the full stop, short enough for a sentence."""
+    """The first sentence of its text, without the full stop."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200].rstrip(". ")
+    return (lines[0] if lines else type(error).__name__).split(". ")[0][:200].rstrip(". ")
 
 
 def _physical_cores() -> int:

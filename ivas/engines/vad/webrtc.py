@@ -1,9 +1,10 @@
 """WebRTC's voice activity detector: next to no work, at home on quiet microphones.
 
 A hundredth of Silero's work, and it knows speech from silence, but not from other sound:
-music, typing and loud noise are speech to it. It stays with speech for 60-200 ms after
-its end (measured on the clips of the tests at aggressiveness 2), so turns end that much
-later. For machines on which Silero cannot run.
+music, typing and noise that grows louder are speech to it, the latter until it has got
+used to it. It stays with speech for 90-220 ms after its end (measured on the clips of the
+tests at aggressiveness 2), so turns end that much later. For machines on which Silero
+cannot run.
 
 The library answers yes or no. The probability is the share of yes among the three
 pieces of 10 ms of a frame: on whole frames of 30 ms it takes noise at -26 dBFS and
