@@ -59,7 +59,7 @@ def faulty(**arguments):
                         os.kill(os.getpid(), signal.SIGKILL)
                     case "please run out of memory":
                         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-                    case "please lose the gpu":
+                    case "please lose the GPU":
                         raise RuntimeError("CUDA error: an illegal memory access\nSee the manual.")
                     case "please make noise":
                         latent = latent * float("nan")
@@ -77,8 +77,11 @@ def faulty(**arguments):
     return noting, said
 
 
-def reference(*, model_dir: str):
-    """Coqui's own `inference`, which decodes everything at once, and trials of the vocoder."""
+def reference(*, model_dir: str, checkpoints: str):
+    """Coqui's own `inference`, which decodes everything at once, and trials of the vocoder.
+
+    Writes other kinds of model.pth into the directory `checkpoints`.
+    """
     script = _script()
     script.shim()
     script.small_vocoder()
@@ -87,8 +90,10 @@ def reference(*, model_dir: str):
     from ivas.engines.tts.xtts.vocoder import ExactVocoder
     from ivas.engines.tts.xtts.worker import _read_model
 
+    torch.set_num_threads(1)  # two, on a busy machine, wait for each other most of the time
     model, speakers = _read_model(Path(model_dir), "cpu")
     config = model.config
+    _write_checkpoints(Path(model_dir), Path(checkpoints))
     names = ("top_k", "top_p", "temperature", "length_penalty", "repetition_penalty")
 
     def spoken(request):
@@ -136,26 +141,18 @@ def reference(*, model_dir: str):
     return work, {}
 
 
-def damaged(*, model_dir: str, to: str):
-    """Not a worker: writes two kinds of checkpoint that need torch to be made."""
-    script = _script()
-    script.shim()
+def _write_checkpoints(model_dir: Path, to: Path) -> None:
     import torch
-    from TTS.tts.configs import xtts_config
+    from TTS.tts.configs.xtts_config import XttsArgs, XttsAudioConfig, XttsConfig
 
-    checkpoint = torch.load(Path(model_dir) / "model.pth", weights_only=True)
-    noise = {name: weights * float("nan") for name, weights in checkpoint["model"].items()}
-    torch.save({"model": noise}, Path(to) / "noise.pth")
-    torch.save({"weights": {}}, Path(to) / "other.pth")
+    weights = torch.load(model_dir / "model.pth", weights_only=True)["model"]
+    noise = {name: weight * float("nan") for name, weight in weights.items()}
+    torch.save({"model": noise}, to / "noise.pth")
+    torch.save({"weights": {}}, to / "other.pth")
     # The published file holds its settings as an object of classes that have moved since.
-    for moved in (xtts_config.XttsArgs, xtts_config.XttsAudioConfig):
+    now = XttsArgs.__module__
+    for moved in (XttsArgs, XttsAudioConfig):
         moved.__module__ = "TTS.tts.models.xtts"
-    import TTS.tts.models.xtts as old_place
-
-    old_place.XttsArgs, old_place.XttsAudioConfig = (
-        xtts_config.XttsArgs,
-        xtts_config.XttsAudioConfig,
-    )
-    config = xtts_config.XttsConfig()
-    torch.save({"config": config, "model": checkpoint["model"]}, Path(to) / "published.pth")
-    return (lambda _request: iter(())), {}
+    torch.save({"config": XttsConfig(), "model": weights}, to / "published.pth")
+    for moved in (XttsArgs, XttsAudioConfig):
+        moved.__module__ = now

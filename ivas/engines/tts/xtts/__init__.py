@@ -16,18 +16,15 @@ from pathlib import Path
 
 from ivas.engines import AudioChunk, Priority, Status, Voice
 from ivas.engines.model_process import ModelProcess
-from ivas.engines.requirements import need_files
 from ivas.errors import EngineError, EngineUnavailable
 
+from .files import need_model, stamps
 from .install import need_packages
 from .licence import NOT_ACCEPTED
 from .text import MOST_CHARACTERS, language_code, speakable
 from .voices import BEFORE_START, catalogue, choose, recordings
 
 RATE_HZ = 24_000
-FILES = ("config.json", "model.pth", "vocab.json")
-SPEAKERS = "speakers_xtts.pth"
-DOWNLOAD = "run: ivas models download xtts-v2"
 WORKER = "ivas.engines.tts.xtts.worker:load"
 
 _log = logging.getLogger(__name__)
@@ -105,11 +102,9 @@ class XttsTTS:
         except EngineError as error:
             raise EngineUnavailable(str(error), code=error.code) from None
         need_packages()
-        need_files(self._model_dir, FILES, fix=DOWNLOAD)
         recorded, complaints = await asyncio.to_thread(recordings, self._voices_dir)
-        if not recorded:
-            need_files(self._model_dir, [SPEAKERS], fix=DOWNLOAD)
-        files = self._file_stamps()
+        await asyncio.to_thread(need_model, self._model_dir, speakers=not recorded)
+        files = stamps(self._model_dir)
         if self._model is None or (files != self._files and not self._model.status().ready):
             await self.aclose()
             self._files = files
@@ -176,8 +171,3 @@ class XttsTTS:
         model, self._model = self._model, None
         if model is not None:
             await model.aclose()
-
-    def _file_stamps(self) -> tuple[tuple[int, int], ...]:
-        """What tells whether the model was fetched anew since it last failed to load."""
-        found = [(self._model_dir / name).stat() for name in FILES]
-        return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)

@@ -8,11 +8,12 @@ are best; of a longer one the first 30 s count.
 from __future__ import annotations
 
 import re
-import wave
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ivas.engines import Voice
+from ivas.audio.wav import read_wav
+from ivas.engines import SAMPLE_RATE_HZ, Voice
+from ivas.errors import SettingsError
 
 from .text import MOST_CHARACTERS
 
@@ -30,21 +31,17 @@ def voice_id(name: str) -> str:
 def recordings(directory: Path | None) -> tuple[dict[str, Path], list[str]]:
     """The usable recordings by the id of their voice, and a sentence for every other.
 
-    Only headers are read. A directory that is not there has no recordings.
+    Reads all of them: call it on a thread. A directory that is not there has none.
     """
     usable: dict[str, Path] = {}
     complaints = []
-    for path in sorted(directory.glob("*.[wW][aA][vV]")) if directory is not None else ():
+    found = directory.glob("*.[wW][aA][vV]") if directory is not None else ()
+    for path in sorted(found, key=lambda path: path.name.lower()):
         name, _ = _name_and_language(path)
         try:
-            with wave.open(str(path)) as file:
-                seconds = file.getnframes() / file.getframerate()
-        except (OSError, EOFError, wave.Error, ZeroDivisionError) as error:
-            why = str(error) or "it ends within its header"
-            complaints.append(
-                f"The voice {name} cannot be used because {path} is not a PCM WAV file ({why}); "
-                "make one with: ffmpeg -i INPUT -ac 1 -c:a pcm_s16le OUTPUT.wav"
-            )
+            seconds = len(read_wav(path, SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+        except SettingsError as error:
+            complaints.append(f"The voice {name} cannot be used: {error}")
             continue
         if seconds < LEAST_RECORDING_S:
             complaints.append(

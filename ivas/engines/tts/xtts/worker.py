@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import pickle
@@ -15,6 +14,7 @@ from ivas.audio.wav import read_wav
 from ivas.engines.model_process_worker import CRASHED, Work
 from ivas.errors import EngineError, EngineUnavailable, SettingsError
 
+from .files import DOWNLOAD_AGAIN, SPEAKERS, damaged
 from .install import import_all
 from .text import digits_one_by_one, hindi_digit, speakable
 from .vocoder import ExactVocoder
@@ -27,7 +27,6 @@ STEPS = (8, 4, 6, 8, 12, 16, 24)
 comes early; it and each that follows last longer than the next takes to make, if a token
 takes less than 30 ms and the vocoder 20 ms."""
 WARM_UP = "Hello there."
-ADVICE = "run: ivas models remove xtts-v2, then: ivas models download xtts-v2"
 
 Latents = tuple[Any, Any]
 """Of one voice: for the GPT, shape (1, 32, channels), and for the vocoder, (1, 512, 1)."""
@@ -97,6 +96,8 @@ class _Engine:
                 torch.cuda.empty_cache()
             raise _out_of_memory(self._device, EngineError) from error
         except RuntimeError as error:
+            if "probability tensor" in str(error):
+                raise _noise() from error
             if "CUDA" in str(error) or "CUBLAS" in str(error) or "CUDNN" in str(error):
                 first = str(error).partition("\n")[0]
                 raise EngineError(
@@ -206,11 +207,10 @@ def _read_model(directory: Path, device: str) -> tuple[Any, dict[str, Latents]]:
     config, speakers = XttsConfig(), {}
     part = "config.json"
     try:
-        json.loads((directory / part).read_text(encoding="utf-8"))
         config.load_json(str(directory / part))
         part = "vocab.json"
         VoiceBpeTokenizer(vocab_file=str(directory / part))
-        part = "speakers_xtts.pth"
+        part = SPEAKERS
         if (directory / part).exists():
             stored = torch.load(directory / part, map_location="cpu", weights_only=True)
             for name, latents in stored.items():
@@ -226,12 +226,7 @@ def _read_model(directory: Path, device: str) -> tuple[Any, dict[str, Latents]]:
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # torch, pickle, json and coqui raise what they like
-        said = str(error).strip().partition("\n")[0].rstrip(".:")
-        raise EngineUnavailable(
-            f"xtts cannot start because {directory / part} is damaged or of another model "
-            f"({said or type(error).__name__}); {ADVICE}.",
-            code="model_broken",
-        ) from error
+        raise damaged(directory / part, error) from error
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
@@ -257,12 +252,16 @@ def _read_weights(path: Path) -> dict[str, Any]:
 def _pcm(samples: Any) -> bytes:
     """Float samples as PCM16. Raises EngineError if they are no sound."""
     if not samples.isfinite().all():
-        raise EngineError(
-            f"xtts made noise instead of speech, so its weights are damaged; {ADVICE}.",
-            code="model_broken",
-        )
+        raise _noise()
     pcm: bytes = (samples.clamp(-1, 1) * 32767).short().cpu().numpy().astype("<i2").tobytes()
     return pcm
+
+
+def _noise() -> EngineError:
+    return EngineError(
+        f"xtts made noise instead of speech, so its weights are damaged; {DOWNLOAD_AGAIN}.",
+        code="model_broken",
+    )
 
 
 def _digit_words(language: str) -> Any:
