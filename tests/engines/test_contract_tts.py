@@ -24,6 +24,7 @@ async def openai():
         yield OpenaiTTS(base_url=server.base_url)
 
 
+# Those of xtts are run by tts/test_xtts.py, on one engine: it takes seconds to load.
 ENGINES = {
     "espeak": EspeakTTS,
     "fake": lambda: FakeTTS(first_ms=2, rtf=0.001),
