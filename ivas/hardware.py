@@ -262,7 +262,10 @@ def cuda_problem(
     load: Load = ctypes.CDLL,
     search: Sequence[str] | None = None,
 ) -> str | None:
-    """Why these libraries cannot use the NVIDIA card; None if nothing speaks against it."""
+    """Why these libraries cannot use the NVIDIA card; None if nothing speaks against it.
+
+    With `ctranslate2` cuBLAS is loaded, see `load_cublas`, and stays.
+    """
     cards = nvidia(root=root, load=load)
     if cards.problem is not None:
         return cards.problem

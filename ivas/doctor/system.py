@@ -22,7 +22,7 @@ NEWEST_PYTHON = (3, 13)
 POCKETSPHINX_WHEELS = ((3, 11), (3, 13))
 
 LEAST_AVAILABLE_GIB = 0.3
-"""The server with espeak and pocketsphinx and one session takes under 0.3 GiB (docs/performance.md)."""
+"""The server with espeak, pocketsphinx and one session: under 0.3 GiB (docs/performance.md)."""
 COMFORTABLE_GIB = 4.0
 """An LLM of 3 billion parameters in 4 bits beside it takes about 3 GiB."""
 LEAST_MODELS_GIB = 1.0
