@@ -123,7 +123,14 @@ class Function(Shape):
 
 
 def _of_a_size(tools: list[Function]) -> list[Function]:
-    if len(orjson.dumps([tool.model_dump() for tool in tools])) > MAX_TOOLS_BYTES:
+    echo: Any = [tool.model_dump() for tool in tools]
+    for _ in range(8):  # as deep as it will stand in an event, and some more
+        echo = [echo]
+    try:
+        size = len(orjson.dumps(echo))
+    except TypeError as error:  # orjson reads deeper nesting than it writes
+        raise ValueError("the tools are nested too deep") from error
+    if size > MAX_TOOLS_BYTES:
         raise ValueError(f"at most {MAX_TOOLS_BYTES // 1024} KiB of tools in all")
     return tools
 

@@ -18,6 +18,7 @@ from ivas.conversation.events import TurnSettings
 from ivas.engines import Tool
 from ivas.errors import ClientError
 from ivas.server.protocol_models import MAX_TEXT
+from ivas.server.protocol_out import Encoder
 from ivas.server.protocol_session import EAGERNESS_MS, SessionConfig
 from ivas.settings import Settings
 
@@ -245,6 +246,21 @@ def test_functions_reach_the_llm() -> None:
     assert validated(session.echo)["tools"][0] == look
     session.update({"type": "realtime", "tools": [], "tool_choice": "auto"})
     assert session.settings.tools == ()
+
+
+@pytest.mark.parametrize("depth", [200, 240, 250, 600])
+def test_tools_that_are_taken_can_be_echoed(depth: int) -> None:
+    deep: Any = {}
+    for _ in range(depth):
+        deep = {"x": deep}
+    session = config()
+    try:
+        session.update({"type": "realtime", "tools": [
+            {"type": "function", "name": "f", "parameters": deep}]})  # fmt: skip
+    except ClientError as error:
+        assert error.param == "session.tools"  # noqa: PT017
+        assert depth > 240
+    Encoder(tag="a", conversation_id="c").created(session.echo)
 
 
 def test_a_client_may_forbid_trimming() -> None:
