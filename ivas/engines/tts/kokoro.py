@@ -30,7 +30,6 @@ RATE_HZ = 24_000
 MODELS = ("kokoro-v1.0.onnx", "kokoro-v1.0.fp16.onnx", "kokoro-v1.0.int8.onnx")
 """The files of https://github.com/thewh1teagle/kokoro-onnx, the best sounding first."""
 VOICES = "voices-v1.0.bin"
-FIX = "run: ivas models download kokoro"
 
 FIRST_CHARACTERS = 60
 """Length of the first piece when somebody waits for it: about 4 s of speech."""
@@ -60,7 +59,10 @@ class KokoroTTS:
     name = "kokoro"
 
     def __init__(self, *, model_dir: Path, threads: int = 0) -> None:
-        """`threads` for one call, 0 = one a physical core."""
+        """`model_dir` bears the id of the model: `kokoro`, `kokoro-int8`.
+
+        `threads` for one call, 0 = one a physical core.
+        """
         self._dir = model_dir
         self._threads = threads
         self._slots = Slots(1)
@@ -134,7 +136,7 @@ class KokoroTTS:
     def _load(self) -> _Model:
         need_package("kokoro_onnx", extra="kokoro")
         model = next((name for name in MODELS if (self._dir / name).exists()), MODELS[0])
-        need_files(self._dir, (model, VOICES), fix=FIX)
+        need_files(self._dir, (model, VOICES), fix=_fix(self._dir))
         files = onnx.fingerprint([self._dir / model, self._dir / VOICES])
         if self._broken and self._broken[0] == files:
             raise EngineUnavailable(str(self._broken[1]), code=self._broken[1].code)
@@ -159,11 +161,12 @@ class _Model:
                 "with: pip install --force-reinstall 'ivas[kokoro]', then start IVAS again.",
                 code="package_broken",
             ) from error
+        self._fix = fix = _fix(path.parent)
         self._backend = EspeakBackend
         self._phonemizers: dict[str, Any] = {}
         self._styles: dict[str, Any] = {}
         self._voices_path = voices_path
-        session = onnx.open_session(path, threads=threads, inputs=_INPUTS, fix=FIX)
+        session = onnx.open_session(path, threads=threads, inputs=_INPUTS, fix=fix)
         try:
             zipfile.ZipFile(voices_path).close()  # numpy would leave it open if it is damaged
             self._kokoro: Any = Kokoro.from_session(session, str(voices_path))
@@ -175,11 +178,12 @@ class _Model:
                 code="package_broken",
             ) from error
         except Exception as error:
-            raise onnx.cannot_load(voices_path, error, FIX) from error
-        self.session = onnx.SpeakingSession(session, name="Kokoro", fix=FIX)
+            raise onnx.cannot_load(voices_path, error, fix) from error
+        self.session = onnx.SpeakingSession(session, name="Kokoro", fix=fix)
         self._kokoro.sess = self.session
         if not ids:
-            raise EngineUnavailable(f"{voices_path} holds no voice; {FIX}.", code="model_broken")
+            self.close()
+            raise EngineUnavailable(f"{voices_path} holds no voice; {fix}.", code="model_broken")
         self.voices = tuple(_voice(id_) for id_ in sorted(ids, key=_order))
         try:
             self.speak("Hello.", self.voices[0].id, 1.0)
@@ -187,7 +191,7 @@ class _Model:
             self.close()
             if isinstance(error, EngineError):
                 raise EngineUnavailable(str(error), code="model_broken") from error
-            raise onnx.cannot_load(path, error, FIX) from error
+            raise onnx.cannot_load(path, error, fix) from error
 
     def speak(self, piece: str, voice: str, speed: float) -> Any:
         """Samples of shape (n,) at `RATE_HZ`; None if there is nothing to say. Blocks."""
@@ -234,7 +238,7 @@ class _Model:
             except Exception as error:  # zip, zlib, numpy: each has its own
                 raise EngineError(
                     f"The voice {voice} of {self._voices_path} is damaged "
-                    f"({onnx.reason(error)}); choose another one, or {FIX}."
+                    f"({onnx.reason(error)}); choose another one, or {self._fix}."
                 ) from error
             self._styles[voice] = style
         return style
@@ -247,6 +251,10 @@ _STYLE = (1, 256)
 
 _silent = logging.getLogger("ivas.kokoro.phonemizer")
 _silent.setLevel(logging.CRITICAL)
+
+
+def _fix(model_dir: Path) -> str:
+    return f"run: ivas models download {model_dir.name}"
 
 
 def _voice(id_: str) -> Voice:

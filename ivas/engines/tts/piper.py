@@ -5,7 +5,9 @@ Each installed voice is a directory `piper-<voice id>/` with `<voice id>.onnx` a
 110 MB; every voice has a licence of its own). They run in onnxruntime through the
 package piper-tts, which is GPL-3.0: optional, loaded at run time, not a part of IVAS.
 
-A sentence is made in one call. Voices load at their first use; a few stay loaded.
+A sentence is made in one call. Voices load at their first use; a few stay loaded. The
+first text of a language makes espeak-ng read its dictionary, 20 ms with the GIL: `start`
+has that behind it for the first voice.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ SILENCE = 10 ** (-45 / 20)
 LEAD_MS = 20
 """but for this much."""
 
-_DEFAULT = "en_US-lessac-medium"
+_DEFAULT = "en_US-kristin-medium"
+"""Of the good ones one that is in the public domain."""
 _NOT_STARTED = "Piper is not loaded; start() loads it."
 _INPUTS = {"input", "input_lengths", "scales"}
 
@@ -75,7 +78,7 @@ class PiperTTS:
     def voices(self) -> Sequence[Voice]:
         """Every installed voice; one a speaker where a model has many."""
         found = tuple(each.voice for each in self._installed.values())
-        return found or (Voice(_DEFAULT, "Lessac (English)", "en-US"),)
+        return found or (Voice(_DEFAULT, "Kristin (English)", "en-US"),)
 
     def status(self) -> Status:
         return Status(ready=bool(self._installed), reason="" if self._installed else self._reason)

@@ -196,9 +196,11 @@ async def test_says_which_package_is_broken(model_dir, monkeypatch):
 
 
 async def test_says_how_to_get_the_files(tmp_path):
-    tts = KokoroTTS(model_dir=tmp_path / "nowhere")
-    await refused(tts, "is missing; run: ivas models download kokoro", "model_missing")
-    write_kokoro(tmp_path / "nowhere")  # they arrive while it runs
+    tts = KokoroTTS(model_dir=tmp_path / "kokoro-int8")
+    await refused(tts, "is missing; run: ivas models download kokoro-int8", "model_missing")
+    write_kokoro(
+        tmp_path / "kokoro-int8", model="kokoro-v1.0.int8.onnx"
+    )  # they arrive while it runs
     await tts.start()
     assert tts.status().ready
     await tts.aclose()
@@ -245,6 +247,11 @@ async def test_a_broken_file_is_named(model_dir, file, content, problem):
     assert caught.value.code == "model_broken"
     assert "run: ivas models download kokoro" in str(caught.value)
     assert not tts.status().ready
+
+
+async def test_a_voices_file_without_voices(tmp_path):
+    write_kokoro(tmp_path, voices=[])
+    await refused(KokoroTTS(model_dir=tmp_path), "holds no voice", "model_broken")
 
 
 async def test_a_truncated_voices_file_is_damaged(model_dir):
