@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
+import subprocess
 import sys
 import types
 from dataclasses import dataclass
@@ -109,6 +110,12 @@ def build(directory: Path, size: Size) -> None:
         for name in SPEAKERS
     }
     torch.save(speakers, directory / "speakers_xtts.pth")
+
+
+def build_apart(directory: Path, size: str) -> None:
+    """The same in a process of its own, so that no torch comes into this one."""
+    command = [sys.executable, __file__, size, str(directory)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 def _write_vocabulary(path: Path) -> None:

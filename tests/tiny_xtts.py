@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ SECONDS = 57 * 1024 / 22050
 
 def build(directory: Path) -> Path:
     """Write the model, by a process of its own. 7 s; `directory` is returned."""
-    subprocess.run([sys.executable, SCRIPT, "tiny", directory], check=True, capture_output=True)
+    _script().build_apart(directory, "tiny")
     return directory
 
 
