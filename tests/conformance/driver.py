@@ -245,6 +245,14 @@ SPOKEN = (
     "response.done",
 )
 REPLY = (*BEGUN, SPEAKING, *SPOKEN)
+CALL = (
+    "response.output_item.added",
+    "conversation.item.added",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "conversation.item.done",
+    "response.output_item.done",
+)
 WRITTEN_REPLY = (
     *BEGUN,
     some("response.output_text.delta"),

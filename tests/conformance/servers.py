@@ -1,8 +1,8 @@
 """Servers on the loop of a test, for what the test looks at or scripts from inside.
 
-`serving` runs the real application with the engines of the test on a real socket.
-`Listener` is an ASR that keeps what it is given, `ollama_engines` answers with the real
-Ollama engine from a scripted server.
+`serving` runs the real application with the engines of the test on a real socket;
+`ollama_serving` lets the real Ollama engine answer, from a scripted server. `Listener` is an
+ASR that keeps what it is given.
 """
 
 from __future__ import annotations
@@ -100,6 +100,10 @@ class _Kept(FakeUtterance):
 @asynccontextmanager
 async def ollama_serving(**engines: Any) -> AsyncIterator[tuple[str, OllamaServer]]:
     """The URL of a server whose LLM is the Ollama engine, and the Ollama that answers it."""
-    async with OllamaServer() as ollama:
+    ollama = OllamaServer()
+    await ollama.start()
+    try:
         async with serving(llm=OllamaLLM(host=ollama.url), **engines) as url:
             yield url, ollama
+    finally:
+        await ollama.stop()
