@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -47,6 +47,8 @@ class Startup:
     on_failure: Callable[[], None] = field(default=lambda: None)
     listening: Callable[[], bool] = field(default=lambda: True)
     on_ready: Callable[[], None] = field(default=lambda: None)
+    beside: Callable[[], Awaitable[None]] | None = None
+    """What else to do once all is ready, for as long as the server runs."""
 
 
 async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
@@ -68,10 +70,14 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
     known = [voice.id for voice in engines.tts.voices]
     speaks = startup.failure is None and engines.tts.status().ready
     if speaks and settings.tts.voice not in (None, *known):
-        startup.failure = (
+        unknown = (
             f"The voice {settings.tts.voice} is not one of {engines.tts.name}; "
             f"IVAS_TTS__VOICE takes {', '.join(known[:12])}{' and more' if known[12:] else ''}."
         )
+        if settings.tts.engine == "auto":  # a better engine may have it, later
+            log.warning("%s", unknown)
+        else:
+            startup.failure = unknown
     startup.loading = False
     # What is alive now stays alive: keep the collector from walking it again and again.
     gc.collect()
@@ -108,7 +114,8 @@ def build(
     async def load_and_improve() -> None:
         await load(serving, settings, state)
         if state.failure is None:
-            await improve(serving)
+            beside = state.beside() if state.beside is not None else asyncio.sleep(0)
+            await asyncio.gather(improve(serving), beside)
 
     def unready() -> str | None:
         return "The engines are still loading; try again in a moment." if state.loading else None

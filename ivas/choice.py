@@ -39,9 +39,8 @@ class Change:
 class Choice(Generic[E]):
     """The candidates of one kind, the best first; never empty."""
 
-    def __init__(self, kind: str, candidates: Sequence[E], *, auto: bool = False) -> None:
+    def __init__(self, kind: str, candidates: Sequence[E]) -> None:
         self.kind = kind
-        self.auto = auto
         self.candidates = tuple(candidates)
         self.on_change: Callable[[Change], None] = lambda change: None
         self._last: E | None = None

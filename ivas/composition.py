@@ -1,20 +1,23 @@
 """Settings -> engines. The only importer of concrete engines, each inside its case.
 
 One `match` per kind. With `auto` a kind has several candidates, the best first, of
-which the last runs anywhere: see `choice.py`.
+which the last runs anywhere: see `choice.py`. Devices are settled before (`devices.py`).
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
 
 from .choice import Choice, Engines
-from .engines import ASR, LLM, TTS, VAD, Engine
+from .engines import ASR, LLM, TTS, VAD
 from .errors import SettingsError
+from .hardware import nvidia
+from .models.store import ModelStore
 from .settings import Settings
-
-E = TypeVar("E", bound=Engine)
 
 
 def make_vad(name: str, settings: Settings) -> VAD:
@@ -23,6 +26,10 @@ def make_vad(name: str, settings: Settings) -> VAD:
             from .engines.vad.silero import SileroVAD
 
             return SileroVAD()
+        case "webrtc":
+            from .engines.vad.webrtc import WebrtcVAD
+
+            return WebrtcVAD()
         case "fake":
             from .engines.fake import FakeVAD
 
@@ -33,6 +40,26 @@ def make_vad(name: str, settings: Settings) -> VAD:
 
 def make_asr(name: str, settings: Settings) -> ASR:
     match name:
+        case "whisper":
+            from .engines.asr.whisper import WhisperASR
+
+            asr = settings.asr
+            return WhisperASR(
+                model_dir=whisper_dir(settings),
+                device="cuda" if on_cuda(asr.device, settings) else "cpu",
+                compute_type=None if asr.compute_type == "auto" else asr.compute_type,
+                threads=asr.threads,
+                language=asr.language,
+            )
+        case "openai":
+            from .engines.asr.openai import OpenaiASR
+
+            return OpenaiASR(
+                base_url=_url("asr", settings.asr.url),
+                api_key=_revealed(settings.asr.api_key),
+                model=settings.asr.model,
+                language=settings.asr.language,
+            )
         case "pocketsphinx":
             from .engines.asr.pocketsphinx import PocketsphinxASR
 
@@ -47,6 +74,27 @@ def make_asr(name: str, settings: Settings) -> ASR:
 
 def make_llm(name: str, settings: Settings) -> LLM:
     match name:
+        case "ollama":
+            from .engines.llm.ollama import OllamaLLM
+
+            llm = settings.llm
+            return OllamaLLM(
+                host=llm.host,
+                model=llm.model,
+                num_ctx=llm.num_ctx,
+                keep_alive=llm.keep_alive,
+                temperature=llm.temperature,
+                comfortable_bytes=_comfortable_bytes(),
+            )
+        case "openai":
+            from .engines.llm.openai import OpenaiLLM
+
+            return OpenaiLLM(
+                base_url=_url("llm", settings.llm.url),
+                api_key=_revealed(settings.llm.api_key),
+                model=settings.llm.model,
+                temperature=settings.llm.temperature,
+            )
         case "builtin":
             from .engines.llm.builtin import BuiltinLLM
 
@@ -65,6 +113,40 @@ def make_llm(name: str, settings: Settings) -> LLM:
 
 def make_tts(name: str, settings: Settings) -> TTS:
     match name:
+        case "xtts":
+            from .engines.tts.xtts import XttsTTS
+
+            accepted = ModelStore(settings.models_dir).licence_accepted(XTTS)
+            return XttsTTS(
+                model_dir=settings.models_dir / XTTS,
+                device="cuda" if settings.tts.use_gpu else "cpu",
+                voices_dir=settings.tts.voices_dir,
+                licence_accepted=settings.tts.xtts_licence_accepted or accepted,
+                language=settings.tts.language,
+            )
+        case "kokoro":
+            from .engines.tts.kokoro import KokoroTTS
+
+            whole, small = (settings.models_dir / name for name in ("kokoro", "kokoro-int8"))
+            model_dir = small if small.exists() and not whole.exists() else whole
+            return KokoroTTS(model_dir=model_dir, threads=settings.tts.threads)
+        case "piper":
+            from .engines.tts.piper import PiperTTS
+
+            return PiperTTS(
+                models_dir=settings.models_dir,
+                voice=settings.tts.voice,
+                threads=settings.tts.threads,
+            )
+        case "openai":
+            from .engines.tts.openai import OpenaiTTS
+
+            return OpenaiTTS(
+                base_url=_url("tts", settings.tts.url),
+                api_key=_revealed(settings.tts.api_key),
+                model=settings.tts.model,
+                voice=settings.tts.voice,
+            )
         case "espeak":
             from .engines.tts.espeak import EspeakTTS
 
@@ -101,22 +183,24 @@ def _third_party(name: str, *members: str) -> Any:
 
 def choose_vad(settings: Settings) -> Choice[VAD]:
     names = _candidates(settings.vad.engine, "silero")
-    return Choice("vad", [make_vad(name, settings) for name in names], auto=len(names) > 1)
+    return Choice("vad", [make_vad(name, settings) for name in names])
 
 
 def choose_asr(settings: Settings) -> Choice[ASR]:
-    names = _candidates(settings.asr.engine, "pocketsphinx")
-    return Choice("asr", [make_asr(name, settings) for name in names], auto=len(names) > 1)
+    names = _candidates(settings.asr.engine, "whisper", "pocketsphinx")
+    return Choice("asr", [make_asr(name, settings) for name in names])
 
 
 def choose_llm(settings: Settings) -> Choice[LLM]:
-    names = _candidates(settings.llm.engine, "builtin")
-    return Choice("llm", [make_llm(name, settings) for name in names], auto=len(names) > 1)
+    names = _candidates(settings.llm.engine, "ollama", "builtin")
+    return Choice("llm", [make_llm(name, settings) for name in names])
 
 
 def choose_tts(settings: Settings) -> Choice[TTS]:
-    names = _candidates(settings.tts.engine, "espeak")
-    return Choice("tts", [make_tts(name, settings) for name in names], auto=len(names) > 1)
+    # On a CPU, XTTS takes ten seconds for one: nobody wants that unasked.
+    gpu = ("xtts",) if settings.tts.use_gpu else ()
+    names = _candidates(settings.tts.engine, *gpu, "kokoro", "piper", "espeak")
+    return Choice("tts", [make_tts(name, settings) for name in names])
 
 
 def _candidates(engine: str, *auto: str) -> tuple[str, ...]:
@@ -131,3 +215,49 @@ def choose_engines(settings: Settings) -> Engines:
         llm=choose_llm(settings),
         tts=choose_tts(settings),
     )
+
+
+# --- what the settings leave open ----------------------------------------------
+
+XTTS = "xtts-v2"
+"""The model's name in `ivas models`."""
+
+
+def whisper_model(settings: Settings) -> str:
+    """The Whisper model to hear with, as `ivas models` calls it."""
+    size = settings.asr.model or ("large-v3-turbo" if settings.env == "production" else "base")
+    return size if size.startswith("whisper-") else f"whisper-{size}"
+
+
+def whisper_dir(settings: Settings) -> Path:
+    """Where it is. `asr.model` may also be the path of a converted model."""
+    given = Path(settings.asr.model or "").expanduser()
+    return given if given.is_absolute() else settings.models_dir / whisper_model(settings)
+
+
+def on_cuda(device: str, settings: Settings) -> bool:
+    return device == "cuda" or (device == "auto" and settings.env == "production")
+
+
+def _comfortable_bytes() -> int:
+    """The largest LLM, as a file, that answers at the pace of speech here.
+
+    Of a card's memory three quarters: the rest is for the context and for the voice. On a
+    CPU about what 2.5 GB of weights are: each token reads all of them once, and memory
+    gives 20 to 40 GB a second.
+    """
+    gpus = nvidia().gpus
+    return int(0.75 * max(gpu.total_bytes for gpu in gpus)) if gpus else 2_500_000_000
+
+
+def _url(kind: str, url: str | None) -> str:
+    if url is None:
+        raise SettingsError(
+            f"The {kind} engine openai needs the address of its server; set "
+            f"IVAS_{kind.upper()}__URL, for example to http://127.0.0.1:9000/v1."
+        )
+    return url
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

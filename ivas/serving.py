@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from .app import Startup, build
 from .composition import choose_engines
 from .devices import settled
 from .errors import SettingsError
+from .fetching import fetch_ears
 from .server.websocket import CuttingProtocol
 from .settings import Settings
 
@@ -42,8 +44,13 @@ def serve(settings: Settings) -> None:
     )
     settings = settled(settings, lambda warning: print(f"ivas: {warning}", file=sys.stderr))
     startup = Startup()
+
+    def say(sentence: str) -> None:
+        print(f"ivas: {sentence}", flush=True)
+
     engines = choose_engines(settings)
-    engines.listeners.add(lambda change: print(f"ivas: {change.reason}", flush=True))
+    engines.listeners.add(lambda change: say(change.reason))
+    startup.beside = partial(fetch_ears, settings, say)
     app = build(settings, engines=engines, startup=startup)
     host, port = settings.server.host, settings.server.port
     server = uvicorn.Server(uvicorn_config(app, settings))

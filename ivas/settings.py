@@ -222,6 +222,9 @@ class TtsSettings(Group):
         None, description="Language to speak; unset is the language of the voice."
     )
     speed: float = Field(1.0, ge=0.25, le=4, description="Speaking rate; 1.0 is natural.")
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of Kokoro and Piper; 0 is one a physical core."
+    )
     voices_dir: Place = Field(
         Path("~/.config/ivas/voices"),
         description="WAV files of 6 to 30 s, each a voice for XTTS to clone.",

@@ -35,7 +35,7 @@ class Fickle(FakeLLM):
 
 
 def llms(*candidates: Fickle) -> Choice[LLM]:
-    return Choice[LLM]("llm", candidates, auto=True)
+    return Choice[LLM]("llm", candidates)
 
 
 def engines(choice: Choice[LLM]) -> Engines:

@@ -17,8 +17,11 @@ from ivas.errors import IvasError, SettingsError
 
 from .config import show_config
 from .demo import demo
+from .doctor import doctor
 from .keys import app as keys
+from .models import app as models
 from .serve import serve
+from .speech import say, transcribe
 
 app = typer.Typer(
     help="A private, self-hosted, real-time voice assistant.",
@@ -58,5 +61,9 @@ def ivas(
 
 app.command()(serve)
 app.command()(demo)
-app.command("config")(show_config)
+app.command()(say)
+app.command()(transcribe)
+app.add_typer(models, name="models")
+app.command()(doctor)
 app.add_typer(keys, name="keys")
+app.command("config")(show_config)

@@ -154,7 +154,7 @@ class _Model:
     def __init__(self, path: Path, voices_path: Path, threads: int) -> None:
         try:
             from kokoro_onnx import Kokoro
-            from phonemizer.backend import EspeakBackend  # type: ignore[import-untyped]
+            from phonemizer.backend import EspeakBackend
         except (ImportError, OSError) as error:
             raise EngineUnavailable(
                 f"The package kokoro-onnx does not load ({onnx.reason(error)}); install it anew "
