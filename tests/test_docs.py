@@ -1,10 +1,13 @@
 """The documents say what the code does.
 
-`.venv/bin/python tests/test_docs.py` writes the tables of docs/configuration.md anew.
+`.venv/bin/python tests/test_docs.py` writes what is made from the code anew.
 """
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from ivas.settings import ALIASES, INSTRUCTIONS, all_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 BEGIN = "<!-- made by tests/test_docs.py: {} -->\n"
 END = "<!-- end -->"
 
@@ -39,50 +43,66 @@ def alias_table() -> str:
     return "\n".join(["| Variable | Setting |", "|---|---|", *rows]) + "\n"
 
 
-TABLES = {
-    "settings": settings_table(),
-    "aliases": alias_table(),
-    "instructions": f"> {INSTRUCTIONS}\n",
+def modules() -> list[str]:
+    """Every module with code in it: `conversation/turn.py`."""
+    package = ROOT / "ivas"
+    files = [file for file in package.rglob("*.py") if file.read_text(encoding="utf-8").strip()]
+    return sorted(str(file.relative_to(package)) for file in files if file.name != "_config.py")
+
+
+def first_line(module: str) -> str:
+    tree = ast.parse((ROOT / "ivas" / module).read_text(encoding="utf-8"))
+    line = (ast.get_docstring(tree) or "").partition("\n")[0]
+    assert line, f"ivas/{module} does not say what job it has"
+    return line.removesuffix(".").replace("|", "\\|")
+
+
+ROOMS = ["conversation", "engines", "audio", "text", "server", "client", "models", "doctor", "cli"]
+
+
+def module_table(room: str) -> str:
+    inside = [m for m in modules() if m.partition("/")[0] == room or ("/" not in m and not room)]
+    rows = [f"| `{module}` | {first_line(module)} |" for module in inside]
+    return "\n".join(["| Module | Its job |", "|---|---|", *rows]) + "\n"
+
+
+CONFIGURATION_PARTS = {
+    "settings": settings_table,
+    "aliases": alias_table,
+    "instructions": lambda: f"> {INSTRUCTIONS}\n",
 }
+ARCHITECTURE_PARTS = {
+    f"modules of {room or 'ivas'}": partial(module_table, room) for room in ["", *ROOMS]
+}
+PARTS = [
+    *((CONFIGURATION, name, make) for name, make in CONFIGURATION_PARTS.items()),
+    *((ARCHITECTURE, name, make) for name, make in ARCHITECTURE_PARTS.items()),
+]
 
 
 def split(text: str, name: str) -> tuple[str, str, str]:
     """What stands before, in, and after one of the made parts."""
     before, begin, rest = text.partition(BEGIN.format(name))
     made, end, after = rest.partition(END)
-    assert begin, f"docs/configuration.md has no part {name!r}"
-    assert end, f"the part {name!r} of docs/configuration.md does not end"
+    assert begin, f"there is no part {name!r}"
+    assert end, f"the part {name!r} does not end"
     return before + begin, made, end + after
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_configuration_lists_exactly_the_settings(name: str) -> None:
-    _, made, _ = split(CONFIGURATION.read_text(encoding="utf-8"), name)
-    assert made == TABLES[name], "run: .venv/bin/python tests/test_docs.py"
+@pytest.mark.parametrize(("document", "name", "make"), PARTS, ids=lambda part: str(part)[-30:])
+def test_what_is_made_from_the_code_is_what_the_code_says(
+    document: Path, name: str, make: Callable[[], str]
+) -> None:
+    _, made, _ = split(document.read_text(encoding="utf-8"), name)
+    assert made == make(), "run: .venv/bin/python tests/test_docs.py"
 
 
-def modules() -> list[str]:
-    """Every module with code in it, as docs/architecture.md writes it: `conversation/turn.py`."""
-    package = ROOT / "ivas"
-    files = [file for file in package.rglob("*.py") if file.read_text(encoding="utf-8").strip()]
-    return sorted(str(file.relative_to(package)) for file in files if file.name != "_config.py")
-
-
-@pytest.mark.parametrize("module", modules())
-def test_architecture_names_every_module(module: str) -> None:
-    assert f"`{module}`" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-
-
-def test_architecture_names_no_module_that_does_not_exist() -> None:
-    lines = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
-    rows = [line.split("`")[1] for line in lines if line.startswith("| `") and ".py`" in line]
-    assert rows, "the tables of modules are gone"
-    assert [row for row in rows if row not in modules()] == []
+def test_every_module_has_a_room() -> None:
+    rooms = {module.partition("/")[0] for module in modules() if "/" in module}
+    assert rooms == set(ROOMS)
 
 
 if __name__ == "__main__":
-    text = CONFIGURATION.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
-        before, _, after = split(text, name)
-        text = before + table + after
-    CONFIGURATION.write_text(text, encoding="utf-8")
+    for document, name, make in PARTS:
+        before, _, after = split(document.read_text(encoding="utf-8"), name)
+        document.write_text(before + make() + after, encoding="utf-8")
