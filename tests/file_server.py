@@ -24,6 +24,8 @@ class Served:
     content: bytes
     etag: str | None = '"v1"'
     ranges: bool = True
+    if_range: bool = True
+    """Heed it, as one must."""
     length: bool = True
     """Tell the length; else the end of the connection is the end of the file."""
     content_type: str = "application/octet-stream"
@@ -130,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, served: Served, headers: dict[str, str]) -> None:
         content, start = served.content, 0
         asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
-        if asked and served.ranges and headers.get("if-range", served.etag) == served.etag:
+        same = headers.get("if-range", served.etag) == served.etag or not served.if_range
+        if asked and served.ranges and same:
             start = int(asked[1])
             if start >= len(content):
                 self._answer(416, {"Content-Range": f"bytes */{len(content)}"})

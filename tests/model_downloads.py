@@ -72,6 +72,7 @@ class Downloader:
         self.pauses_s: list[float] = []
         self.progress: list[Progress] = []
         self.now_s = 0.0
+        self.tick_s = 0.05
         self.free_bytes = PLENTY
 
     def store(self, model: Model) -> ModelStore:
@@ -104,5 +105,5 @@ class Downloader:
         await asyncio.sleep(0)
 
     def _tick(self) -> float:
-        self.now_s += 0.05
+        self.now_s += self.tick_s
         return self.now_s

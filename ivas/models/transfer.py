@@ -302,7 +302,6 @@ class _Part:
                 raise Attempt(failures.Failure(problem, again=True))
             raise ModelError(problem)
         self.path.replace(self.place)
-        self.state.unlink(missing_ok=True)
         sync_directory(self.place.parent)
         return StoredFile(self.done_bytes, got)
 

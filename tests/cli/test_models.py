@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from typer.testing import CliRunner, Result
 import ivas as ivas_package
 from ivas.cli.models import app
 from ivas.errors import EngineError, SettingsError
+from ivas.hardware import Memory
 from ivas.models import ModelError
 from ivas.models.catalogue import CATALOGUE
 from ivas.models.store import ModelStore
@@ -142,29 +145,28 @@ def test_a_licence_needs_a_yes(server: FileServer, small: Path) -> None:
     assert models("download", "bound-voice").exit_code == 0  # asked once
 
 
-TERMINAL = """
-import sys
+CHILD = """
 from test_models import BOUND
 import ivas.models.catalogue as catalogue
 catalogue.CATALOGUE, catalogue._BY_ID = (BOUND,), {BOUND.id: BOUND}
-import ivas as ivas_package
 from ivas.cli.models import app
-app(["download", "bound-voice"])
-"""
+app("""
+
+
+def child_environ() -> dict[str, str]:
+    paths = (*Path(__file__).parents[:2], Path(ivas_package.__file__).parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "TERM": "xterm"}
 
 
 @pytest.mark.parametrize(("answer", "here"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
 def test_a_terminal_is_asked(small: Path, answer: bytes, here: bool) -> None:
     screen, terminal = pty.openpty()
-    paths = os.pathsep.join(
-        [*map(str, Path(__file__).parents[:2]), str(Path(ivas_package.__file__).parents[1])]
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", TERMINAL],
+        [sys.executable, "-c", f"{CHILD}['download', 'bound-voice'])"],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=os.environ | {"PYTHONPATH": paths, "TERM": "xterm"},
+        env=child_environ(),
     ) as child:
         os.close(terminal)
         shown = b""
@@ -201,16 +203,31 @@ def test_a_wrong_name_is_one_sentence(command: str, name: str) -> None:
 
 
 def test_one_that_does_not_fit_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ivas.cli.models._machine", lambda _: small_machine())
+    monkeypatch.setattr("ivas.hardware.memory", lambda: Memory(2, 0))
     done = models("download", "tiny-voice")
     assert done.exit_code == 0
     assert done.stderr.startswith("tiny-voice is tight for this machine. It needs about")
 
 
-def small_machine() -> object:
-    from ivas.models.fit import Machine
-
-    return Machine(1, 0, 10**9)
+def test_control_c_keeps_what_came(server: FileServer, small: Path) -> None:
+    file = server.files[f"/{BOUND.files[0].url_path}"]
+    file.content, file.pause_at = content(2_000_000), 1_000_000
+    part = small / "bound-voice" / "voice.onnx.part"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{CHILD}['download', 'bound-voice', '--accept-licence'])"],
+        env=child_environ(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        while not (part.exists() and part.stat().st_size > 500_000):
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert said == "Stopped. Type the same again to go on.\n"
+    assert part.stat().st_size > 500_000
+    assert not (small / ".bound-voice.lock").exists()
 
 
 async def test_a_model_of_ollama_is_pulled_by_it(monkeypatch: pytest.MonkeyPatch) -> None:

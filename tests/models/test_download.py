@@ -175,6 +175,18 @@ async def test_what_is_there_already_needs_no_room(server: FileServer, get: Down
     whole(get)
 
 
+async def test_what_comes_later_and_is_there_needs_no_room_either(
+    server: FileServer, get: Downloader
+) -> None:
+    files = dict(reversed(FILES.items()))
+    model = model_of(files)
+    serve(server, model, files)
+    put(get, model_bin=FILES["model.bin"])
+    get.free_bytes = RESERVE_BYTES + 1_000
+    await get(model)
+    whole(get)
+
+
 async def test_the_size_the_server_tells_counts(server: FileServer, get: Downloader) -> None:
     served = serve(server, UNPUBLISHED, FILES)
     served.content = bytes(3_000_000)
@@ -368,6 +380,15 @@ async def test_progress_only_rises_and_ends_at_the_whole(
     assert last.model_done_bytes == last.model_total_bytes == 2_000_500
     assert (last.file, last.done_bytes, last.total_bytes) == ("config.json", 500, 500)
     assert any(now.bytes_per_s > 0 for now in get.progress)
+
+
+async def test_progress_is_not_told_more_often_than_anybody_looks(
+    server: FileServer, get: Downloader
+) -> None:
+    serve(server, MODEL, FILES)
+    get.tick_s = 0.0
+    await get(MODEL)
+    assert len(get.progress) == 4  # the start and the end of two files
 
 
 # --- interruptions -----------------------------------------------------------------

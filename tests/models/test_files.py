@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -68,6 +69,25 @@ def test_one_holds_the_lock_the_other_is_told_who(tmp_path: Path) -> None:
     assert not place.exists()
     with locked(place) as third:
         assert third is None
+
+
+def test_a_lock_file_taken_away_meanwhile_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking it, its holder has given it back and removed it."""
+    place = tmp_path / ".lock"
+    flock, tries = fcntl.flock, 0
+
+    def too_late(descriptor: int, operation: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            place.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("ivas.models.files.fcntl.flock", too_late)
+    with locked(place) as first, locked(place) as second:
+        assert (first, second) == (None, os.getpid())
 
 
 def test_the_lock_of_a_killed_process_holds_up_nobody(tmp_path: Path) -> None:

@@ -188,6 +188,43 @@ async def test_a_server_that_sends_the_wrong_range_is_asked_for_the_whole(
     arrived(get)
 
 
+@pytest.mark.parametrize("changed", [{"etag": '"v2"'}, {"content": DATA[1:] + b"!!"}])
+async def test_a_server_that_heeds_no_if_range_does_not_mix_two_files(
+    server: FileServer, get: Downloader, changed: dict[str, object]
+) -> None:
+    path = begun(get, 10)
+    (path / "model.bin.part").write_bytes(bytes(1_000_000))
+    served = serve(server, UNPUBLISHED, FILES, if_range=False, **changed)
+    await get(UNPUBLISHED)
+    assert (path / "model.bin").read_bytes() == served.content
+
+
+async def test_an_end_that_came_too_early_is_noticed_without_a_length(
+    server: FileServer, get: Downloader
+) -> None:
+    begun(get, 1_000_000)
+    serve(server, UNPUBLISHED, FILES, length=False, cuts=[500_000])
+    await get(UNPUBLISHED)
+    arrived(get)
+    assert server.ranges(PATH) == ["bytes=1000000-", "bytes=1500000-"]
+
+
+async def test_a_weak_etag_is_nothing_to_go_on_with(server: FileServer, get: Downloader) -> None:
+    serve(server, MODEL, FILES, etag='W/"v1"', cuts=[1_000_000])
+    await get(MODEL)
+    arrived(get)
+    assert server.ranges(PATH) == [None, None]
+
+
+async def test_the_time_of_the_last_change_is(server: FileServer, get: Downloader) -> None:
+    when = "Wed, 21 Oct 2026 07:28:00 GMT"
+    served = serve(server, MODEL, FILES, etag=None, if_range=False, cuts=[1_000_000])
+    served.headers["Last-Modified"] = when
+    await get(MODEL)
+    arrived(get)
+    assert server.seen[1].headers["if-range"] == when
+
+
 @settings(max_examples=25)
 @given(
     size=st.integers(1, 40_000),
