@@ -317,10 +317,14 @@ class _Process:
             refused = error
         except (OSError, asyncio.IncompleteReadError):
             pass
+        except Exception:
+            _log.exception("%s: what its worker process sent makes no sense.", self._name)
         self._ending = True
         with contextlib.suppress(OSError):  # it is not reaped yet, so the number is still its
             os.killpg(self._process.pid, signal.SIGKILL)
-        if self._writer is not None:
+        if self._writer is None:
+            ours.close()
+        else:
             self._writer.close()
         # On a thread: a process that frees gigabytes takes its time to end.
         code = await self._loop.run_in_executor(None, self._process.wait)

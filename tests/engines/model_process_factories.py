@@ -83,3 +83,9 @@ def chatters():
     print("hello", flush=True)
     sys.stdout.write("x" * 100_000)
     return parrot()
+
+
+def garbles():
+    """Something in it writes where it must not."""
+    os.write(int(sys.argv[1]), bytes(8))
+    return parrot()

@@ -306,6 +306,7 @@ async def test_work_without_chunks_is_no_hang(no_leaks, monkeypatch):
         ("refuses", r"^The parrot has flown; buy another\.$", "flown"),
         ("fails", r"loading its model failed \(OSError: the file is damaged\)", ""),
         ("dies", "killed from outside, most likely because the memory ran out", "engine_crashed"),
+        ("garbles", "worker process was ended by signal|killed from outside", "engine_crashed"),
         ("hangs", "did not load within 0 s", "engine_timeout"),
         ("nothing", "AttributeError", ""),
     ],

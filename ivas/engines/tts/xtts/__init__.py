@@ -63,6 +63,7 @@ class XttsTTS:
         self._threads = threads
         self._hang_s = hang_s
         self._worker = worker
+        self._starting = asyncio.Lock()
         self._model: ModelProcess | None = None
         self._files: tuple[tuple[int, int], ...] = ()
         self._voices: tuple[Voice, ...] = (BEFORE_START,)
@@ -81,13 +82,14 @@ class XttsTTS:
     async def start(self) -> None:
         """Load and warm up; a minute on a slow disk. Raises EngineUnavailable at once if a
         package, a file or the licence is missing."""
-        if self.status().ready:
-            return
-        try:
-            await self._start()
-        except EngineUnavailable as error:
-            self._reason = str(error)
-            raise
+        async with self._starting:
+            if self.status().ready:
+                return
+            try:
+                await self._start()
+            except EngineUnavailable as error:
+                self._reason = str(error)
+                raise
 
     async def _start(self) -> None:
         if not self._licence_accepted:
