@@ -19,7 +19,6 @@ from .composition import choose_engines
 from .conversation.events import TurnSettings
 from .errors import EngineError, SettingsError
 from .keys import KeyRing
-from .limits import SessionLimits
 from .reply import ReplyLimits
 from .server.admission import Admission
 from .server.client_secrets import ClientSecrets, ClientSecretsOptions, client_secrets_router
@@ -28,6 +27,7 @@ from .server.page import page_router
 from .server.realtime import RealtimeOptions, realtime_router
 from .server.security import cors
 from .server.status import status_router
+from .session_limits import SessionLimits
 from .settings import Settings
 
 log = logging.getLogger(__name__)

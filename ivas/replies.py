@@ -22,8 +22,8 @@ from .engines import Message
 from .generation import Generation
 from .ids import new_id
 from .latency import Marks
-from .limits import SessionLimits
 from .reply import Producer, Speech
+from .session_limits import SessionLimits
 from .text.notices import notices
 
 log = logging.getLogger(__name__)

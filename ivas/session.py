@@ -24,9 +24,9 @@ from .ids import new_id
 from .inbox import Inbox
 from .items import ItemDesk
 from .latency import Marks
-from .limits import SessionLimits
 from .listening import SLICE_BYTES, Ears
 from .replies import Replies, reply_modality
+from .session_limits import SessionLimits
 
 log = logging.getLogger(__name__)
 

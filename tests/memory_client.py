@@ -24,9 +24,9 @@ from ivas.conversation.events import ReplyOptions, TurnSettings
 from ivas.conversation.history import Item, Part
 from ivas.engines import Message, Token, Tool, ToolCall
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
-from ivas.limits import SessionLimits
 from ivas.reply import ReplyLimits
 from ivas.session import Session
+from ivas.session_limits import SessionLimits
 
 A = TypeVar("A")
 

@@ -26,9 +26,9 @@ from ivas import announcements as say
 from ivas.audio.g711 import Upsampler8to24, decode_alaw, decode_ulaw
 from ivas.choice import Change, Engines
 from ivas.conversation.events import AudioFormat, Failure
-from ivas.limits import SessionLimits
 from ivas.playout import BYTES_PER_MS
 from ivas.session import Session
+from ivas.session_limits import SessionLimits
 
 from .admission import TRY_AGAIN_LATER, Admission, turn_away
 from .expiry import Expiry

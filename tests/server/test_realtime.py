@@ -24,12 +24,12 @@ from ivas.app import make_admission
 from ivas.audio.g711 import encode_alaw, encode_ulaw
 from ivas.choice import Change, Engines
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
-from ivas.limits import SessionLimits
 from ivas.server import realtime
 from ivas.server.client_secrets import ClientSecrets
 from ivas.server.protocol_out import Encoder
 from ivas.server.realtime import CONGESTED_BYTES, Connection, RealtimeOptions, realtime_router
 from ivas.session import Session
+from ivas.session_limits import SessionLimits
 from ivas.settings import Settings
 
 LONG_REPLY = " ".join(["and so on"] * 200) + "."
