@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,6 +52,7 @@ class Exchange:
         self.complete = False
         self.stalls = False
         """Take no more from now on."""
+        self.on_complete: Callable[[], None] = lambda: None
         self._arrived = asyncio.Event()
         self._gone = asyncio.Event()
         self._requests = [body]
@@ -80,6 +81,8 @@ class Exchange:
             if message.get("body"):
                 self.pieces.append(message["body"])
             self.complete = not message.get("more_body", False)
+            if self.complete:
+                self.on_complete()
         self._arrived.set()
 
     async def until(self, pieces: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
@@ -50,8 +50,15 @@ class Served(Response):
         self._work = work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._places.place() as full:
-            if full is not None:
+        with ExitStack() as held:
+
+            async def sent(message: Message) -> None:
+                if message["type"] == "http.response.body" and not message.get("more_body"):
+                    # Now, or the client's next request might be here before it is free.
+                    held.close()
+                await send(message)
+
+            if held.enter_context(self._places.place()) is not None:
                 raise RequestRefused(
                     Refusal(
                         429,
@@ -61,7 +68,7 @@ class Served(Response):
                     )
                 )
             with suppress(ClientDisconnect):  # before its request had arrived
-                await self._work(Request(scope, receive), send)
+                await self._work(Request(scope, receive), sent)
 
 
 def limited(request: Request, *, most_bytes: int, most: str) -> Request:

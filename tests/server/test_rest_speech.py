@@ -6,13 +6,16 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import rest_app
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -355,6 +358,16 @@ async def test_one_too_many_is_asked_to_come_again() -> None:
     assert third.status == 200
 
 
+async def test_the_next_request_finds_the_place_of_the_one_before() -> None:
+    """On its last byte a client may ask again, and it may be quicker than our tidying up."""
+    tts, places = await ready(), Places(1)
+    one = exchange(tts, places=places)
+    taken: list[int] = []
+    one.on_complete = lambda: taken.append(places.taken)
+    await one.ends()
+    assert taken == [0]
+
+
 # --- what is wrong with the engine ---------------------------------------------------------
 
 
@@ -424,3 +437,52 @@ async def test_a_language_the_voice_does_not_know_is_the_clients_to_mend() -> No
     await tts.start()
     answer = await post(tts, {"input": "Hallo.", "language": "de"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "language")
+
+
+# --- over a real socket ------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def uvicorn_of(tts: TTS, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = rest_app.app_of(speech_router(options(tts, **changes)))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn offers no event for it
+            await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            yield http
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_a_cut_connection_is_seen_as_one() -> None:
+    tts = await ready(fault=Fault("raise", after=2))
+    async with uvicorn_of(tts) as http:
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await http.post(PATH, json={"input": TEXT, "response_format": "wav"})
+
+
+@pytest.mark.parametrize("when", ["before", "amid"])
+async def test_a_closed_socket_stops_the_engine(when: str) -> None:
+    tts, places = ByHand(), Places(1)
+    await tts.start()
+    async with uvicorn_of(tts, places=places) as http:
+        asked = {"input": TEXT, "response_format": "pcm"}
+        if when == "before":
+            asking = asyncio.create_task(http.post(PATH, json=asked))
+            await tts.begun.wait()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        else:
+            tts.chunks.put_nowait(CHUNK)
+            async with http.stream("POST", PATH, json=asked) as answer:
+                assert await anext(answer.aiter_bytes())
+        async with asyncio.timeout(10):
+            await tts.ended.wait()
+            while places.taken:  # noqa: ASYNC110 - given back right after
+                await asyncio.sleep(0)
+    assert tts.live_streams == 0
