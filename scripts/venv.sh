@@ -1,8 +1,10 @@
 # Sourced by scripts/serve, scripts/test and scripts/check. Before: root=<the checkout>.
-# prepare_venv EXTRAS makes $root/.venv with IVAS and those extras in it, or ends with
-# a sentence. A second run finds its stamp and takes no time.
+# prepare_venv EXTRAS makes $root/.venv with IVAS and those extras in it, and those the
+# variable EXTRAS names, or ends with a sentence. A second run finds its stamp and takes
+# no time. What an earlier run installed stays.
 
 python="$root/.venv/bin/python"
+constraints=constraints.txt
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -62,18 +64,41 @@ how_to_get_python() {
 # Installs the checkout, $1 = `.[EXTRAS]`, and what else is named; pip writes to a log.
 pip_install() {
     (cd "$root" && "$python" -m pip install --quiet --disable-pip-version-check \
-        -c constraints.txt -e "$@") >"$root/.venv/install.log" 2>&1
+        -c "$constraints" -e "$@") >"$root/.venv/install.log" 2>&1
+}
+
+# True if every word of $1 is in $2; both are parted by commas.
+covers() {
+    for word in $(printf '%s' "$1" | tr , ' '); do
+        case ",$2," in
+            *",$word,"*) ;;
+            *) return 1 ;;
+        esac
+    done
+}
+
+# The words of $1 and $2, parted by commas, each once.
+joined() {
+    all=$1
+    for word in $(printf '%s' "$2" | tr , ' '); do
+        covers "$word" "$all" || all="$all,$word"
+    done
+    printf '%s\n' "$all"
 }
 
 prepare_venv() {
-    extras=$1
+    extras=$(joined "$1" "${EXTRAS:-}")
     # The path is part of it: after a move the editable install points nowhere.
-    stamp=$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum)" $root"
-    for installed in "$root/.venv/installed-$extras" "$root/.venv/installed-$extras,dev"; do
-        if [ -x "$python" ] && [ "$(cat "$installed" 2>/dev/null)" = "$stamp" ]; then
+    stamp="$(cat "$root/pyproject.toml" "$root/$constraints" | cksum) $constraints $root"
+    installed="$root/.venv/installed"
+    there=""
+    if [ -x "$python" ] && [ -f "$installed" ]; then
+        there=$(sed -n 2p "$installed")
+        if [ "$(sed -n 1p "$installed")" = "$stamp" ] && covers "$extras" "$there"; then
             return
         fi
-    done
+        extras=$(joined "$extras" "$there")
+    fi
 
     if ! fits "$python"; then
         base=$(find_python) || fail "IVAS needs Python 3.11 or newer with its venv module," \
@@ -92,14 +117,12 @@ prepare_venv() {
         say "pocketsphinx has no wheel for this Python and could not be compiled:" \
             "installing without it, so speech recognition is missing." \
             "Use Python 3.11 or 3.13, or install a C compiler, and remove .venv."
-        case "$extras" in
-            embedded) without=. ;;
-            *) without=".[${extras#embedded,}]" ;;
-        esac
+        without=".[$(printf ',%s,' "$extras" | sed 's/,embedded,/,/; s/^,//; s/,$//')]"
+        [ "$without" != ".[]" ] || without=.
         if ! pip_install "$without" espeakng-loader; then
             tail -n 15 "$root/.venv/install.log" >&2
             fail "The installation failed; mend what pip says above and run this again."
         fi
     fi
-    printf '%s\n' "$stamp" >"$root/.venv/installed-$extras"
+    printf '%s\n%s\n' "$stamp" "$extras" >"$installed"
 }

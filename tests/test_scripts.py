@@ -90,7 +90,7 @@ def test_serve_installs_once_and_hands_its_arguments_through(checkout: Checkout)
     config = str(checkout.root / "config.py")
     serve = ["-m", "ivas", "serve", "--config", config, "--port", "9000", "a b"]
     assert len(checkout.calls) == 2
-    assert checkout.calls[0][-4:] == ["-c", "constraints.txt", "-e", ".[embedded]"]
+    assert checkout.calls[0][-4:] == ["-c", "constraints.txt", "-e", ".[embedded,whisper]"]
     assert checkout.calls[1] == serve
 
     checkout.run("serve", "--port", "9000", "a b")
@@ -104,7 +104,7 @@ def test_serve_runs_the_config_that_is_named(checkout: Checkout) -> None:
 
 def test_test_runs_pytest_with_its_arguments(checkout: Checkout) -> None:
     checkout.run("test", "tests/audio", "-k", "a or b")
-    assert checkout.calls[0][-1] == ".[embedded,dev]"
+    assert checkout.calls[0][-1] == ".[embedded,whisper,kokoro,piper,dev]"
     assert checkout.calls[1:] == [["-m", "pytest", "tests/audio", "-k", "a or b"]]
 
 
@@ -131,6 +131,24 @@ def test_what_test_installed_serves_too(checkout: Checkout) -> None:
     assert installs(checkout) == []
 
 
+def test_production_installs_what_a_gpu_needs(checkout: Checkout) -> None:
+    (checkout.root / "constraints-cuda.txt").write_text("numpy==1\n")
+    checkout.run("serve", IVAS_ENV="production")
+    wanted = ["-c", "constraints-cuda.txt", "-e", ".[embedded,whisper,xtts]"]
+    assert checkout.calls[0][-4:] == wanted
+
+
+def test_what_was_added_once_stays(checkout: Checkout) -> None:
+    checkout.run("serve", EXTRAS="kokoro,whisper")
+    assert installs(checkout)[0][-1] == ".[embedded,whisper,kokoro]"
+    checkout.run("serve")
+    assert installs(checkout) == []
+    checkout.run("serve", EXTRAS="piper")
+    assert installs(checkout)[0][-1] == ".[embedded,whisper,piper,kokoro]"
+    checkout.run("serve", EXTRAS="piper,kokoro")
+    assert installs(checkout) == []
+
+
 @pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])
 def test_a_change_of_the_requirements_installs_again(checkout: Checkout, changed: str) -> None:
     checkout.run("serve")
@@ -146,7 +164,7 @@ def test_a_moved_checkout_installs_again(checkout: Checkout, tmp_path: Path) -> 
     assert len(installs(moved)) == 1
 
 
-@pytest.mark.parametrize(("script", "without"), [("serve", "."), ("test", ".[dev]")])
+@pytest.mark.parametrize(("script", "without"), [("serve", ".[whisper]"), ("test", ".[whisper,kokoro,piper,dev]")])
 def test_without_pocketsphinx_it_goes_on_and_says_so(
     checkout: Checkout, script: str, without: str
 ) -> None:
