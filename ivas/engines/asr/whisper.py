@@ -66,9 +66,10 @@ class WhisperASR:
         """`model_dir` holds a Whisper converted for CTranslate2; its name is the model's id.
 
         `compute_type`: int8, int8_float16, float16 or float32; None is int8 on the CPU and
-        float16 on CUDA. `threads`: of the CPU, 0 is one a physical core. `language`: what
-        is spoken if an utterance does not say; None detects it. `whole_window` never cuts
-        the window of 30 s down to the audio: several times slower on a CPU.
+        float16 on CUDA. `threads`: of the CPU, 0 is one for each physical core but one.
+        `language`: what is spoken if an utterance does not say; None detects it.
+        `whole_window` never cuts the window of 30 s down to the audio: several times slower
+        on a CPU.
         """
         self._directory = model_dir
         self._device: Device = device
@@ -105,6 +106,7 @@ class WhisperASR:
                 need_files(self._directory, MODEL_FILES, fix=fix)
                 self._model = await self._load()
             except EngineUnavailable as error:
+                self._queue.close()
                 self._reason = str(error)
                 raise
 
@@ -130,6 +132,7 @@ class WhisperASR:
 
     async def aclose(self) -> None:
         """A call that still runs keeps the model until it ends."""
+        self._queue.close()
         self._model = None
         self._reason = _NOT_STARTED
 

@@ -46,6 +46,9 @@ MOST_TOKENS_PER_S = 40
 SPARE_TOKENS = 32
 """Speech has 3-15 tokens a second, in scripts Whisper spells out up to 40; more is a loop."""
 
+MOST_THREADS = 8
+"""More make a window of 30 s hardly faster."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -108,7 +111,8 @@ class WhisperModel:
             suppressed = get_suppressed_tokens(tokenizer, [-1])
             self._suppressed = [token for token in suppressed if token is not None]
         before = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-        if prompt and (words := tokenizer.encode(f" {prompt.strip()}")[-PROMPT_TOKENS:]):
+        hint = (prompt or "").encode(errors="replace").decode().strip()
+        if hint and (words := tokenizer.encode(f" {hint}")[-PROMPT_TOKENS:]):
             before = [tokenizer.sot_prev, *words, *before]
         most = math.ceil(SPARE_TOKENS + MOST_TOKENS_PER_S * encoded.audio_s)
         [result] = self._model.generate(
@@ -138,8 +142,8 @@ def load(
 ) -> WhisperModel:
     """Read the model from `directory` and run it once on silence.
 
-    `compute_type` None is int8 on the CPU and float16 on CUDA. `threads` 0 is one a
-    physical core. Raises EngineUnavailable with the fix.
+    `compute_type` None is int8 on the CPU and float16 on CUDA. `threads` 0 is one for each
+    physical core but one, 8 at most. Raises EngineUnavailable with the fix.
     """
     if device == "cuda":
         problem = hardware.cuda_problem(torch=False, ctranslate2=True)
@@ -162,7 +166,7 @@ def load(
             str(directory),
             device=device,
             compute_type=compute_type or ("float16" if device == "cuda" else "int8"),
-            cpu_threads=threads or _physical_cores(),
+            cpu_threads=threads or _spare_cores(),
             local_files_only=True,
         )
         extractor = FeatureExtractor(feature_size=library_model.model.n_mels)
@@ -236,8 +240,12 @@ def _first(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).split(". ")[0][:200].rstrip(". ")
 
 
-def _physical_cores() -> int:
+def _spare_cores() -> int:
+    """All but one, which the event loop and everybody else need: threads of OpenMP wait for
+    each other in a loop, and one that has to share its core holds up all. Measured on 2 busy
+    cores: 2 threads take 4 to 14 times as long as 1.
+    """
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # Linux: in a container it may be allowed fewer
         cores = min(cores, len(os.sched_getaffinity(0)))
-    return int(cores)
+    return min(MOST_THREADS, max(1, int(cores) - 1))
