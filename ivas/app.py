@@ -25,6 +25,10 @@ from .server.client_secrets import ClientSecrets, ClientSecretsOptions, client_s
 from .server.limits import Limits
 from .server.page import page_router
 from .server.realtime import RealtimeOptions, realtime_router
+from .server.rest_errors import install_rest_errors
+from .server.rest_speech import SpeechOptions, speech_router
+from .server.rest_transcriptions import TranscriptionOptions, transcriptions_router
+from .server.rest_voices import voices_router
 from .server.security import cors
 from .server.status import status_router
 from .session_limits import SessionLimits
@@ -131,10 +135,10 @@ def build(
         lifespan=lifespan,
         middleware=[cors(origins)] if origins else [],
     )
-    defaults = session_defaults(settings)
+    defaults, limits = session_defaults(settings), session_limits(settings)
     options = RealtimeOptions(
         engines=serving,
-        limits=session_limits(settings),
+        limits=limits,
         defaults=defaults,
         model=MODEL,
         admission=admission,
@@ -151,6 +155,37 @@ def build(
             )
         )
     )
+    app.include_router(
+        speech_router(
+            SpeechOptions(
+                tts=lambda: serving.tts,
+                admit=admission.admit_request,
+                places=admission.requests,
+                voice=defaults.voice,
+                language=defaults.spoken_language,
+                speed=defaults.speed,
+                limits=limits.reply,
+            )
+        )
+    )
+    app.include_router(
+        transcriptions_router(
+            TranscriptionOptions(
+                vad=lambda: serving.vad,
+                asr=lambda: serving.asr,
+                admit=admission.admit_request,
+                places=admission.requests,
+                language=defaults.language,
+                threshold=settings.vad.threshold,
+                timeout_s=limits.transcript_s,
+                most_upload_mib=settings.server.max_upload_mib,
+            )
+        )
+    )
+    app.include_router(
+        voices_router(lambda: serving.tts, model=MODEL, admit=admission.admit_request)
+    )
+    install_rest_errors(app)
     app.include_router(
         status_router(serving, model=MODEL, started_at=int(time.time()), admission=admission)
     )

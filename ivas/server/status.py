@@ -54,9 +54,12 @@ def status_router(
         return {"status": "ok", "version": __version__}
 
     @router.get("/ready")
-    async def ready() -> JSONResponse:
+    async def ready(request: Request) -> JSONResponse:
         body = readiness(engines)
-        return JSONResponse(body, status_code=200 if body["ready"] else 503)
+        status = 200 if body["ready"] else 503
+        if refusal(request) is not None:
+            del body["engines"]  # what is installed here is not for everybody
+        return JSONResponse(body, status_code=status)
 
     @router.get("/v1/models")
     async def models(request: Request) -> JSONResponse:

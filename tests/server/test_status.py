@@ -72,6 +72,13 @@ async def test_ready_says_what_would_be_better_and_what_it_lacks() -> None:
     assert readiness(engines)["engines"]["llm"] == {"engine": "better", "ready": True}
 
 
+async def test_what_is_installed_is_for_who_has_a_key() -> None:
+    async with client(key="sk-1") as http:
+        assert (await http.get("/ready")).json() == {"ready": False}
+        body = (await http.get("/ready", headers={"Authorization": "Bearer sk-1"})).json()
+        assert set(body["engines"]) == {"vad", "asr", "llm", "tts"}
+
+
 async def test_health_needs_no_engine_and_no_key() -> None:
     async with client(key="sk-1") as http:
         answer = await http.get("/health")
