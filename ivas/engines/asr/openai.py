@@ -201,14 +201,20 @@ class OpenaiASR:
                 f"({said or status}); say it again in a moment.",
                 code="asr_busy",
             )
-        if _is_html(text) or 300 <= status < 400:
-            return self._foreign()
         if status == 413:
             return EngineError(
                 f"The transcription server at {self._shown_url} takes no recordings this long; "
                 "say less at once.",
                 code="asr_too_long",
             )
+        if status in (502, 504):
+            return EngineUnavailable(
+                f"The proxy at {self._shown_url} does not reach its transcription server "
+                f"(HTTP {status}); see whether that server runs.",
+                code="asr_unreachable",
+            )
+        if _is_html(text) or 300 <= status < 400:
+            return self._foreign()
         if status in (400, 404, 422) and re.search(r"\bmodel\b", said, re.I):
             return EngineError(
                 f"The transcription server at {self._shown_url} does not know the model "
