@@ -28,7 +28,7 @@ from ivas.engines.llm.number_words import read_number, say_number
 
 OLLAMA_HINT = (
     "Install Ollama, then type ollama pull, and the name of a model, in a terminal. "
-    "The next version of me connects to it by itself."
+    "I then use it by myself, from the next question on."
 )
 """How to get real answers, for the ear."""
 
