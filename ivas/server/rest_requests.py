@@ -16,6 +16,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from ivas.engines import Engine, Status
+from ivas.errors import EngineUnavailable
 from ivas.keys import Scope as KeyScope
 
 from .limits import Places
@@ -93,6 +95,13 @@ def limited(request: Request, *, most_bytes: int, most: str) -> Request:
         return message
 
     return Request(request.scope, receive)
+
+
+def need_ready(unready: str | None, *engines: Engine) -> None:
+    """Raises EngineUnavailable if the server (`unready`: why) or an engine cannot serve yet."""
+    for status in (Status(unready is None, unready or ""), *(e.status() for e in engines)):
+        if not status.ready:
+            raise EngineUnavailable(status.reason)
 
 
 async def arriving(reading: Awaitable[T], *, within_s: float = ARRIVAL_S) -> T:

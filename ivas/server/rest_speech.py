@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ from ivas.reply import ReplyLimits
 from ivas.text.spoken import speakable
 
 from .limits import Places
-from .rest_requests import Admit, Served, arriving, attended, limited
+from .rest_requests import Admit, Served, arriving, attended, limited, need_ready
 from .rest_streaming import EVENTS, event, stream_to
 
 PATH = "/v1/audio/speech"
@@ -38,6 +38,8 @@ BODY_BYTES_A_CHARACTER = 12
 """Of JSON: what is not in the Basic Multilingual Plane may be escaped as a pair of \\uXXXX."""
 BODY_BYTES_BESIDE = 64 * 1024
 """For all fields but the text; `instructions` may be long."""
+SPLIT_AT_ONCE = 512
+"""Characters."""
 ENCODED_AT_ONCE = RATE_HZ // 4 * 2
 """Bytes, 250 ms: an engine that gives out whole sentences waits for 4 ms of encoding."""
 MOST_AHEAD = 1024
@@ -69,6 +71,8 @@ class SpeechOptions:
     """Characters, as in the OpenAI API."""
     limits: ReplyLimits = ReplyLimits()
     """How long the engine may keep a client waiting."""
+    unready: Callable[[], str | None] = lambda: None
+    """One sentence while the engines are loading, else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,7 @@ async def _serve(options: SpeechOptions, request: Request, send: Send) -> None:
     body = await arriving(limited(request, most_bytes=most, most=f"{most // 1024} KiB").body())
     wish = _parse(body, options)
     tts = options.tts()
-    status = tts.status()
-    if not status.ready:
-        raise EngineError(status.reason, code="engine_unavailable")
+    need_ready(options.unready(), tts)
     speaking = _Speaking(tts, wish, options.limits)
     await attended(request.receive, speaking.send_to(send))
 
@@ -226,18 +228,16 @@ class _Speaking:
 
     async def _sound(self) -> AsyncGenerator[bytes, None]:
         """PCM16 at `RATE_HZ`."""
-        splitter = ClauseSplitter()
-        clauses = [*splitter.push(self._wish.text), *splitter.finish()]
-        spoken = [text for clause in clauses if (text := speakable(clause))]
-        if not spoken:
-            yield NOTHING_TO_SAY
         priority: Priority = "first"
-        for text in spoken:
-            async with aclosing(self._clause(text, priority)) as sound:
-                async for pcm in sound:
-                    yield pcm
-            priority = "later"
-        if spoken and not self._samples:
+        for clause in _clauses(self._wish.text):
+            if text := speakable(clause):
+                async with aclosing(self._clause(text, priority)) as sound:
+                    async for pcm in sound:
+                        yield pcm
+                priority = "later"
+        if priority == "first":
+            yield NOTHING_TO_SAY
+        elif not self._samples:
             raise EngineError(
                 f"The voice {self._tts.name} made no sound of this text; try another voice.",
                 code="tts_silent",
@@ -286,6 +286,14 @@ class _Speaking:
 
 def _delta(piece: bytes) -> bytes:
     return event({"type": "speech.audio.delta", "audio": b64encode(piece).decode()})
+
+
+def _clauses(text: str) -> Iterator[str]:
+    """One after the other: a long text at once would hold up everybody for 10 ms."""
+    splitter = ClauseSplitter()
+    for at in range(0, len(text), SPLIT_AT_ONCE):
+        yield from splitter.push(text[at : at + SPLIT_AT_ONCE])
+    yield from splitter.finish()
 
 
 async def _next(stream: AsyncGenerator[AudioChunk, None], wait_s: float) -> AudioChunk | None:

@@ -21,11 +21,11 @@ from starlette.types import Send
 
 from ivas.audio.decode import decode
 from ivas.engines import ASR, SAMPLE_RATE_HZ, VAD, Samples
-from ivas.errors import ClientError, EngineUnavailable
+from ivas.errors import ClientError
 from ivas.recordings import Said, Stretch, find_speech, transcribe
 
 from .limits import Places
-from .rest_requests import Admit, Served, arriving, attended, limited, off_loop
+from .rest_requests import Admit, Served, arriving, attended, limited, need_ready, off_loop
 from .rest_streaming import EVENTS, event, stream_to
 from .subtitles import Segment, Task, plain, srt, usage, verbose, vtt
 
@@ -62,6 +62,8 @@ class TranscriptionOptions:
     most_upload_mib: int = 25
     most_audio_s: float = 1800.0
     """Longest recording; 64 KB of memory a second while it is transcribed."""
+    unready: Callable[[], str | None] = lambda: None
+    """One sentence while the engines are loading, else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,7 @@ async def _answer(
     options: TranscriptionOptions, slots: asyncio.Semaphore, wish: _Wish, send: Send
 ) -> None:
     vad, asr = options.vad(), options.asr()
-    for engine in (vad, asr):
-        if not (status := engine.status()).ready:
-            raise EngineUnavailable(status.reason)
+    need_ready(options.unready(), vad, asr)
     how: dict[str, Any] = {"language": wish.language, "prompt": wish.prompt}
     if wish.task == "translate":
         if not getattr(asr, "translates", False):

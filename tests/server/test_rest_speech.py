@@ -88,6 +88,12 @@ async def test_every_word_is_spoken_once_and_in_order() -> None:
     assert [how["priority"] for how in tts.how] == ["first", *["later"] * (len(tts.texts) - 1)]
 
 
+async def test_so_it_is_with_a_long_text() -> None:
+    tts, text = await ready(), TEXT * 50
+    await post(tts, {"input": text, "response_format": "pcm"})
+    assert "".join(" ".join(tts.texts).split()) == "".join(text.split())
+
+
 @pytest.mark.parametrize("format_", [format_ for format_ in FORMATS if format_ != "pcm"])
 async def test_every_format(format_: str) -> None:
     answer = await post(await ready(), {"input": TEXT, "response_format": format_})
@@ -377,6 +383,8 @@ async def test_an_engine_that_is_not_ready_gives_its_reason() -> None:
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (503, "server_error")
     assert error["message"] == tts.status().reason
+    answer = await post(await ready(), {"input": "Hi."}, unready=lambda: "It is loading; wait.")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "It is loading; wait.")
 
 
 @pytest.mark.parametrize(

@@ -442,6 +442,8 @@ async def test_engines_that_are_not_ready() -> None:
     answer = await post(asr, cold=True)
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == asr.status().reason
+    answer = await post(asr, unready=lambda: "It is loading; wait.")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (503, "It is loading; wait.")
 
 
 async def test_a_language_the_engine_does_not_know() -> None:
