@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,13 @@ async def serving(
     asr: ASR | None = None,
     llm: LLM | None = None,
     tts: TTS | None = None,
+    tls: tuple[Path, Path] | None = None,
     **server: Any,
 ) -> AsyncIterator[str]:
     """The URL of a server on these engines, else fakes without delays.
 
-    `server`: settings of the group of this name, unchecked: a test has no minute to wait.
+    `tls`: a certificate and its key. `server`: settings of the group of this name,
+    unchecked: a test has no minute to wait.
     """
     engines = Engines(
         vad=vad or FakeVAD(),
@@ -54,13 +57,17 @@ async def serving(
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=server)})
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn_config(build(settings, engines=engines), settings))
+    config = uvicorn_config(build(settings, engines=engines), settings)
+    if tls is not None:
+        config.ssl_certfile, config.ssl_keyfile = tls
+    running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(START_S):
             while not (running.started and all(engine.status().ready for engine in engines)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         running.should_exit = True
         await task

@@ -7,17 +7,14 @@ and reports; here stands what it must have seen. The microphone runs in real tim
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conformance.driver import CLIPS
+from conformance.node import require_node, run_script
 from conformance.servers import Listener, ollama_serving, serving
 from ollama_server import Call
 from openai import AsyncOpenAI
@@ -29,30 +26,14 @@ from ivas.audio.wav import read_wav
 from ivas.engines.fake import FakeLLM
 from ivas.engines.vad.silero import SileroVAD
 
-NODE = Path(__file__).resolve().parents[1] / "node"
-LIMIT_S = 90.0
 QUESTION = "what_time_is_it_slt"
 WORDS = "what time is it"
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 
 
-def missing() -> str | None:
-    """Why it cannot run here."""
-    if shutil.which("node") is None:
-        return "node is not installed; on Debian: apt install nodejs npm"
-    if not (NODE / "node_modules").is_dir():
-        return "the JavaScript clients are not installed; type: npm ci --prefix tests/node"
-    return None
-
-
 @pytest.fixture(autouse=True)
 def node_is_here() -> None:
-    """In CI whatever is missing is a failure: there it has to run."""
-    reason = missing()
-    if reason is not None and os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    if reason is not None:
-        pytest.skip(reason)
+    require_node()
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +44,10 @@ def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-async def drive(scenario: str, url: str, question: Path, key: str = "") -> dict[str, Any]:
+async def drive(scenario: str, url: str, question: Path, *key: str) -> dict[str, Any]:
     """Run one scenario; returns its report."""
     address = url.replace("http", "ws", 1) + "/v1/realtime?model=ivas"
-    node = await asyncio.create_subprocess_exec(
-        "node", "agents.mjs", scenario, address, question, *([key] if key else []),
-        cwd=NODE, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            said, wrong = await node.communicate()
-    finally:
-        if node.returncode is None:
-            node.kill()
-            await node.wait()
-    assert (node.returncode, wrong.decode()) == (0, "")
-    report: dict[str, Any] = json.loads(said)
-    assert report["failures"] == []
+    report = await run_script("agents.mjs", scenario, address, question, *key)
     assert report["lost"] == []  # its schemas accepted every event
     return report
 

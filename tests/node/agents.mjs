@@ -56,16 +56,15 @@ class Microphone {
   }
 }
 
-/** Resolves with the next thing an emitter emits under this name, if `wanted`. */
-function next(emitter, name, wanted = () => true) {
-  return new Promise((resolve) => {
-    const listener = (...things) => {
-      if (!wanted(...things)) return;
-      emitter.off(name, listener);
-      resolve(things);
-    };
-    emitter.on(name, listener);
-  });
+/** Resolves once something came that makes this true. */
+function until(condition) {
+  return new Promise((resolve) => waiting.push([condition, resolve]));
+}
+
+const waiting = [];
+
+function look() {
+  for (const [condition, resolve] of waiting) if (condition()) resolve();
 }
 
 const asBrowser = {
@@ -104,9 +103,13 @@ transport.on("*", (event) => {
   if (event.type === "error") failures.push(`error event: ${JSON.stringify(event)}`);
   if (event.type === "conversation.item.truncated") seen.truncated.push(event);
   if (event.type === "response.done") seen.statuses.push(event.response.status);
+  setImmediate(look); // when the SDK has seen it too
 });
 session.on("error", (error) => failures.push(`error: ${JSON.stringify(error)}`));
-session.on("audio", (event) => sounds.push(Buffer.from(event.data)));
+session.on("audio", (event) => {
+  sounds.push(Buffer.from(event.data));
+  look();
+});
 session.on("audio_interrupted", () => (seen.interruptions += 1));
 session.on("agent_tool_end", (_context, _agent, which, result) =>
   seen.tools.push([which.name, result]),
@@ -114,56 +117,45 @@ session.on("agent_tool_end", (_context, _agent, which, result) =>
 
 // --- scenarios ---------------------------------------------------------------------
 
-const replied = () => next(transport, "response.done");
+const count = (type) => types.filter((each) => each === type).length;
+const replies = (number) => until(() => seen.statuses.length === number);
 const heardMs = () => sounds.reduce((sum, piece) => sum + piece.length, 0) / 48;
 /** The SDK asks for an item anew when its words are known or cut. */
-const retrieved = () => next(transport, "conversation.item.retrieved");
+const retrieved = (number) => until(() => count("conversation.item.retrieved") === number);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const scenarios = {
   async voice(microphone) {
-    const words = retrieved();
     microphone.say(question);
-    await replied();
-    await words;
+    await Promise.all([replies(1), retrieved(1)]);
   },
 
   async bargeIn(microphone) {
     microphone.say(question);
-    await next(session, "audio", () => heardMs() > 2000);
-    const interrupted = next(session, "audio_interrupted");
-    const over = replied();
+    await until(() => heardMs() > 2000);
     microphone.say(question);
-    await interrupted;
-    await over;
-    const again = replied();
-    await next(transport, "conversation.item.truncated");
-    await again;
+    await Promise.all([replies(2), retrieved(3)]); // two questions, one reply cut short
   },
 
   async tool() {
-    const first = replied();
     session.sendMessage("What is the weather in Paris?");
-    await first;
-    await replied();
+    await replies(2);
   },
 
   async text() {
-    const over = replied();
     session.sendMessage("Hello.");
-    await over;
+    await replies(1);
   },
 
   /** The client stops the reply by itself, then goes on. */
   async interrupt() {
-    const over = replied();
     session.sendMessage("Hello.");
-    await next(session, "audio");
-    await new Promise((resolve) => setTimeout(resolve, 1000)); // somebody listens
-    const cut = next(transport, "conversation.item.truncated");
+    await until(() => heardMs() > 0);
+    await pause(1000); // somebody listens
     session.interrupt();
-    await over;
-    await cut;
-    await scenarios.text();
+    await retrieved(1);
+    session.sendMessage("Hello again.");
+    await replies(2);
   },
 };
 
@@ -193,14 +185,13 @@ function end() {
 
 try {
   await session.connect({ apiKey: key ?? "none", url });
-  await next(transport, "session.updated");
+  await until(() => count("session.updated") > 0);
   microphone = new Microphone(session);
   await scenarios[scenario](microphone);
   // Until the server has answered whatever the SDK sent at the last event.
-  await new Promise(setImmediate);
-  const settled = next(transport, "session.updated");
+  const updates = count("session.updated");
   await transport.updateSessionConfig({});
-  await settled;
+  await until(() => count("session.updated") > updates);
 } catch (error) {
   failures.push(`thrown: ${error.stack}`);
 }
