@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -82,6 +83,8 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
             log.warning("%s", unknown)
         else:
             startup.failure = unknown
+    # Else the first request for speech or a transcript stalls everybody for 50 ms.
+    await asyncio.to_thread(importlib.import_module, "av")
     startup.loading = False
     # What is alive now stays alive: keep the collector from walking it again and again.
     gc.collect()
@@ -164,7 +167,9 @@ def build(
                 voice=defaults.voice,
                 language=defaults.spoken_language,
                 speed=defaults.speed,
+                longest_input=settings.server.max_speech_chars,
                 limits=limits.reply,
+                unready=unready,
             )
         )
     )
@@ -179,6 +184,8 @@ def build(
                 threshold=settings.vad.threshold,
                 timeout_s=limits.transcript_s,
                 most_upload_mib=settings.server.max_upload_mib,
+                most_audio_s=settings.server.max_audio_minutes * 60,
+                unready=unready,
             )
         )
     )

@@ -99,6 +99,12 @@ class ServerSettings(Group):
     max_upload_mib: int = Field(
         25, ge=1, le=4096, description="Largest audio file to transcribe; a larger one is refused."
     )
+    max_audio_minutes: int = Field(
+        30, ge=1, le=240, description="Longest recording to transcribe; 4 MB of memory a minute."
+    )
+    max_speech_chars: int = Field(
+        4096, ge=1, le=100_000, description="Longest text to speak in one request, in characters."
+    )
     session_minutes: int = Field(
         120, ge=1, le=1440, description="Longest conversation; it is ended there, with an error."
     )

@@ -11,7 +11,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
-@pytest.mark.parametrize("name", ["bench_overhead.py", "bench_embedded.py"])
+@pytest.mark.parametrize("name", ["bench_overhead.py", "bench_embedded.py", "bench_rest.py"])
 def test_says_what_it_measures(name: str) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / name), "--help"],

@@ -131,7 +131,7 @@ class Engine(Protocol):
 
 
 class SpeechDetector(Protocol):
-    """The VAD state of one session."""
+    """The VAD state of one session. Called from one thread at a time, whichever it is."""
 
     def probability(self, frame: Samples) -> float:
         """How probably this frame is speech, 0..1. `frame` has `frame_samples`.
