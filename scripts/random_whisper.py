@@ -58,7 +58,7 @@ def vocabulary(*, multilingual: bool = True, words: tuple[str, ...] = ()) -> lis
     from tokenizers import pre_tokenizers
 
     text = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *words]
-    text += [f"filler{number}" for number in range(len(text), 50256)]
+    text += [f"Ġ{number}" for number in range(len(text), 50256)]
     return [
         *text,
         *([""] if multilingual else []),
@@ -147,9 +147,14 @@ def build(directory: Path, *, size: str = "base", words: int = 12, seed: int = 0
     tokens = vocabulary(multilingual=shape.multilingual)
     spec = random_spec(shape, tokens, seed=seed)
     decoder = spec.decoder
-    # From there on the position alone decides: whatever was said before, now is the end.
-    end = decoder.projection.weight[tokens.index("<|endoftext|>")]
-    decoder.position_encodings.encodings[TASK_TOKENS + words - 1 :] += 100 * end
+    # The place decides, not the sound: another word at each, and at last the end. And it is
+    # sure of it, so that nobody decodes it a second time.
+    places = decoder.position_encodings.encodings
+    places *= 100
+    places[TASK_TOKENS + words - 1 :] = (
+        100 * decoder.projection.weight[tokens.index("<|endoftext|>")]
+    )
+    decoder.projection.weight *= 100
     save(spec, tokens, directory)
     return directory
 
