@@ -11,7 +11,7 @@ import { Speaker } from "./audio/speaker.js";
 import { Client } from "./client.js";
 import { appendAudio, sessionUpdate } from "./codec.js";
 import { Conversation } from "./conversation.js";
-import { buttonLabel, describe } from "./state.js";
+import { buttonLabel, describe, describeChange } from "./state.js";
 import { element, showLevel, showNotice, showRows, showState } from "./view.js";
 
 /** Longer than the server takes to recognise an utterance, or to give it up. */
@@ -46,6 +46,7 @@ const conversation = new Conversation({
 
 const client = new Client({
   onEvent(event) {
+    if (event.type === "ivas.engines") showNotice(describeChange(event));
     conversation.handle(event);
     clearTimeout(undecidedTimer);
     if (conversation.undecided) undecidedTimer = setTimeout(giveUpUtterance, UNDECIDED_MS);

@@ -76,6 +76,7 @@ export function sessionUpdate({ audible }) {
         },
         output: { format: { type: "audio/pcm", rate: WIRE_RATE_HZ } },
       },
+      ivas: { events: ["engines"] },
     },
   };
 }

@@ -41,3 +41,11 @@ export function buttonLabel(microphone) {
   if (microphone === "on") return "Mute";
   return microphone === "muted" ? "Unmute" : "Start talking";
 }
+
+const PARTS = { vad: "hearing you", asr: "understanding you", llm: "answering", tts: "the voice" };
+
+/** Another engine serves. @param {import("./codec.js").Event} event of type ivas.engines */
+export function describeChange({ kind, reason }) {
+  const part = PARTS[/** @type {keyof typeof PARTS} */ (kind)] ?? kind;
+  return `New for ${part}: ${reason}`;
+}

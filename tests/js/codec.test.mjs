@@ -54,4 +54,5 @@ test("a replayed message has the content type of its role", () => {
 test("a page that cannot play asks for text", () => {
   const modalities = (audible) => codec.sessionUpdate({ audible }).session.output_modalities;
   assert.deepEqual([modalities(true), modalities(false)], [["audio"], ["text"]]);
+  assert.deepEqual(codec.sessionUpdate({ audible: true }).session.ivas, { events: ["engines"] });
 });

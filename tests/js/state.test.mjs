@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { buttonLabel, describe } from "../../web_client/state.js";
+import { buttonLabel, describe, describeChange } from "../../web_client/state.js";
 
 const CALM = {
   link: "open",
@@ -41,4 +41,11 @@ test("offline says why, if the server said so, and that it goes on trying", () =
 
 test("the button says what a press does", () => {
   assert.deepEqual(["off", "on", "muted"].map(buttonLabel), ["Start talking", "Mute", "Unmute"]);
+});
+
+test("a change of engines is one sentence with what it is for", () => {
+  const reason = "ollama is ready and takes over from builtin.";
+  const change = { type: "ivas.engines", kind: "llm", reason };
+  assert.equal(describeChange(change), `New for answering: ${reason}`);
+  assert.equal(describeChange({ ...change, kind: "soul" }), `New for soul: ${reason}`);
 });
