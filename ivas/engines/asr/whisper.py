@@ -44,6 +44,7 @@ RETRY_S = 60
 """Files that did not load are not loaded again before, unless they change."""
 
 _NOT_STARTED = "Whisper is not loaded; start() loads it."
+_LOADING = "Whisper is being loaded; wait a moment."
 _OTHER_CODES = {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "nb": "no"}
 """Codes in use for what Whisper calls otherwise."""
 
@@ -104,6 +105,7 @@ class WhisperASR:
                 need_package("faster_whisper", extra="whisper")
                 fix = f"run: ivas models download {self._directory.name}"
                 need_files(self._directory, MODEL_FILES, fix=fix)
+                self._reason = _LOADING
                 self._model = await self._load()
             except EngineUnavailable as error:
                 self._queue.close()

@@ -156,11 +156,7 @@ def load(
         import faster_whisper
         from faster_whisper.feature_extractor import FeatureExtractor
     except (ImportError, OSError) as error:
-        raise EngineUnavailable(
-            f"Whisper cannot load because its package faster-whisper is broken ({_first(error)}); "
-            "install it anew with: pip install --force-reinstall 'ivas[whisper]'",
-            code="package_broken",
-        ) from error
+        raise _package_broken(error) from error
     try:
         library_model = faster_whisper.WhisperModel(
             str(directory),
@@ -204,6 +200,8 @@ def _cannot_load(
     error: Exception, directory: Path, device: Device, compute_type: str | None
 ) -> EngineUnavailable:
     said = str(error)
+    if isinstance(error, ImportError | AttributeError):  # not the version this was written for
+        return _package_broken(error)
     if isinstance(error, MemoryError) or _is_memory(said):
         return EngineUnavailable(
             f"Whisper cannot load {directory.name} because there is not enough memory for it; "
@@ -227,6 +225,14 @@ def _cannot_load(
         f"with: ivas models remove {directory.name}, and fetch it again with: "
         f"ivas models download {directory.name}",
         code="model_broken",
+    )
+
+
+def _package_broken(error: Exception) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"Whisper cannot load because its package faster-whisper is broken ({_first(error)}); "
+        "install it anew with: pip install --force-reinstall 'ivas[whisper]'",
+        code="package_broken",
     )
 
 

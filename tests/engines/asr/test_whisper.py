@@ -18,6 +18,7 @@ import pytest
 from tiny_whisper import noise, tiny_whisper, tone
 
 from ivas import hardware
+from ivas.engines import Status
 from ivas.engines.asr import whisper, whisper_model
 from ivas.engines.asr.whisper import WhisperASR
 from ivas.engines.asr.whisper_guard import Decoding
@@ -319,6 +320,7 @@ async def test_arithmetic_the_device_does_not_know():
         (MemoryError(), "not enough memory for it; choose a smaller model"),
         (RuntimeError("std::bad_alloc"), "not enough memory"),
         (RuntimeError("CUDA failed with error out of memory"), "not enough memory"),
+        (ImportError("cannot import name Tokenizer"), "pip install --force-reinstall"),
         (RuntimeError("Library libcublas.so.12 is not found"), "ask `ivas doctor`"),
         (RuntimeError("CUDA failed with error no kernel image"), "IVAS_ASR__DEVICE=cpu"),
     ],
@@ -568,7 +570,7 @@ async def test_a_start_given_up_is_waited_out_by_the_next(model, monkeypatch, no
     await eventually(loading.is_set)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    assert not asr.status().ready
+    assert asr.status() == Status(ready=False, reason="Whisper is being loaded; wait a moment.")
     second = asyncio.create_task(asr.start())
     for _ in range(5):
         await asyncio.sleep(0)
