@@ -19,7 +19,7 @@ import numpy.typing as npt
 import uvicorn
 from ollama_server import OllamaServer
 
-from ivas.app import build
+from ivas.app import Startup, build
 from ivas.choice import Engines
 from ivas.engines import ASR, LLM, TTS, VAD, Samples
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeUtterance, FakeVAD
@@ -57,15 +57,18 @@ async def serving(
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=server)})
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn_config(build(settings, engines=engines), settings)
+    ready = asyncio.Event()
+    startup = Startup(on_ready=ready.set)
+    app = build(settings, engines=engines, startup=startup)
+    config = uvicorn_config(app, settings)
     if tls is not None:
         config.ssl_certfile, config.ssl_keyfile = tls
     running = uvicorn.Server(config)
+    startup.listening = lambda: running.started
     task = asyncio.create_task(running.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(START_S):
-            while not (running.started and all(engine.status().ready for engine in engines)):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await ready.wait()
         scheme = "http" if tls is None else "https"
         yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     finally:

@@ -28,6 +28,7 @@ from conformance.servers import Listener, Sound, serving
 from ivas.audio.pcm import to_samples
 from ivas.audio.resample import resample_pcm
 from ivas.audio.wav import read_wav
+from ivas.engines.fake import FakeLLM
 from ivas.engines.vad.silero import SileroVAD
 
 QUESTION = "what_time_is_it_slt"
@@ -144,3 +145,29 @@ async def test_a_response_may_have_a_format_of_its_own() -> None:
         assert response["audio"]["output"]["format"] == {"type": "audio/pcmu"}
         sound = decoded(one.audio(response["id"]), "audio/pcmu")
         assert loudest_hz(sound, 8_000) == pytest.approx(300, abs=5)
+
+
+@pytest.mark.parametrize("kind", RATES_HZ)
+async def test_an_interruption_in_every_format(kind: str) -> None:
+    """What is cut off is counted in the time of the speaker, whatever carries it."""
+    words = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
+    llm = FakeLLM(first_ms=0, tokens_per_s=10_000, reply=words)
+    async with serving(vad=SileroVAD(), asr=Listener(WORDS), llm=llm) as url, caller(url) as one:
+        used = {"type": kind} | ({"rate": 24_000} if kind == "audio/pcm" else {})
+        await one.configure(audio={"input": {"format": used}, "output": {"format": used}})
+        await one.say("Count.")
+        await one.connection.response.create()
+        begun = await one.until("response.output_item.added")
+        await one.until("response.output_audio.delta")
+        frame = 160 if kind in CODECS else 960
+        await one.hear(encoded(silence(400) + clip(QUESTION), kind), step=frame)
+        await one.until("input_audio_buffer.speech_started")
+        response = await one.done(begun["response_id"])
+        assert response["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+        item_id = response["output"][0]["id"]
+        await one.connection.conversation.item.truncate(
+            item_id=item_id, content_index=0, audio_end_ms=900
+        )
+        await one.until("conversation.item.truncated")
+        heard = (await one.retrieve(item_id))["content"][0]["transcript"]
+        assert heard.strip() == "One two three"  # 60 ms a character
