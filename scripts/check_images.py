@@ -36,6 +36,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -103,11 +104,6 @@ def ignored(path: str, patterns: Iterable[str]) -> bool:
         if any(re.fullmatch(regex, "/".join(parts[:count])) for count in range(1, len(parts) + 1)):
             left_out = not pattern.startswith("!")
     return left_out
-
-
-def read_ignored(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 # --- building ------------------------------------------------------------------------
@@ -242,7 +238,8 @@ def copy(arguments: str, image: Image, images: Mapping[str, Image]) -> None:
 
 def context(checkout: Path) -> Iterator[Path]:
     """The files of the checkout that .dockerignore lets Docker see."""
-    patterns = read_ignored((checkout / ".dockerignore").read_text())
+    lines = (checkout / ".dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
     wanted = tuple(pattern[1:] for pattern in patterns if pattern.startswith("!"))
     for folder, folders, files in os.walk(checkout):
         where = Path(folder).relative_to(checkout)
@@ -271,14 +268,15 @@ def leave_network() -> None:
         fcntl.ioctl(probe, set_flags, struct.pack("16sh14x", b"lo", flags | up))
 
 
-def attempt(image: Image) -> list[str]:
+def attempt(image: Image, commands: Sequence[str]) -> list[str]:
     """Run the image as Docker would; what was wrong with it, one sentence each."""
     wrong: list[str] = []
-    extra = {"IVAS_SERVER__API_KEY": KEY}
-    wrong += refused(image, {}, "API_KEY", "without a key")
+    key, extra = {"IVAS_SERVER__API_KEY": KEY}, {}
     if image.environment.get("IVAS_ENV") == "production" and not Path("/dev/nvidia0").exists():
-        wrong += refused(image, extra, "NVIDIA", "in production without a card")
-        extra["IVAS_ENV"] = "development"
+        wrong += refused(image, key, "NVIDIA", "in production without a card")
+        extra = {"IVAS_ENV": "development"}
+    wrong += refused(image, extra, "API_KEY", "without a key")
+    extra |= key
     wrong += rights(image)
     wrong += [f"{path} has no business in an image" for path in weights(image.root)]
 
@@ -299,6 +297,10 @@ def attempt(image: Image) -> list[str]:
         say(f"  ivas demo: {answer.stdout.strip()[:300] or answer.stderr.strip()}")
         if answer.returncode != 0:
             wrong.append("the spoken question was not answered")
+        for command in commands:
+            say(f"  {command}")
+            done = subprocess.run(image.process(["/bin/sh", "-c", command], extra=extra))
+            wrong += [f"it ended with {done.returncode}: {command}"] if done.returncode else []
         wrong += ended(server, image)
         if healthy(image) == 0:
             wrong.append("the health check passes without a server")
@@ -352,20 +354,18 @@ def ended(server: subprocess.Popen[bytes], image: Image) -> list[str]:
 
 
 def weights(root: Path) -> Iterator[Path]:
-    """Models that came in beside the packages' own."""
+    """Models that came in beside the packages' own, and anything in the volume."""
+    yield from (path.relative_to(root) for path in root.glob("data/*"))
     for path in root.rglob("*"):
         inside = path.relative_to(root)
-        if inside.is_relative_to("data") and inside != Path("data"):
-            yield inside
-        elif path.name.endswith(WEIGHTS) and not inside.is_relative_to("opt/ivas/lib"):
+        if path.name.endswith(WEIGHTS) and not inside.is_relative_to("opt/ivas/lib"):
             yield inside
 
 
 # --- small parts ---------------------------------------------------------------------
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+say = partial(print, flush=True)
 
 
 def run(command: Sequence[str]) -> None:
@@ -381,6 +381,9 @@ def main() -> int:
     )
     parser.add_argument("dockerfile", nargs="+", type=Path)
     parser.add_argument("--bind", action="append", default=[], help="a folder the steps may see")
+    parser.add_argument(
+        "--also", action="append", default=[], help="a command to run in each image beside it"
+    )
     asked = parser.parse_args()
     if os.geteuid() != 0 or shutil.which("debootstrap") is None:
         say("check_images needs root and debootstrap; where there is Docker, use docker build")
@@ -399,7 +402,7 @@ def main() -> int:
         for dockerfile, image in zip(asked.dockerfile, images, strict=True):
             size = subprocess.run(["du", "-sm", image.root], capture_output=True, text=True).stdout
             say(f"{dockerfile}: running it, without a network ({size.split()[0]} MB unpacked)")
-            wrong += [f"{dockerfile}: {sentence}" for sentence in attempt(image)]
+            wrong += [f"{dockerfile}: {sentence}" for sentence in attempt(image, asked.also)]
     for sentence in wrong:
         say(f"WRONG: {sentence}")
     say("The steps work. That Docker builds them was not tried." if not wrong else "It does not.")
