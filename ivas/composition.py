@@ -29,7 +29,7 @@ def make_vad(name: str, settings: Settings) -> VAD:
         case "webrtc":
             from .engines.vad.webrtc import WebrtcVAD
 
-            return WebrtcVAD()
+            return WebrtcVAD(aggressiveness=settings.vad.aggressiveness)
         case "fake":
             from .engines.fake import FakeVAD
 
@@ -59,6 +59,7 @@ def make_asr(name: str, settings: Settings) -> ASR:
                 api_key=_revealed(settings.asr.api_key),
                 model=settings.asr.model,
                 language=settings.asr.language,
+                partials=settings.asr.partials,
             )
         case "pocketsphinx":
             from .engines.asr.pocketsphinx import PocketsphinxASR

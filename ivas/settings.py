@@ -122,6 +122,9 @@ class VadSettings(Group):
     threshold: float = Field(
         0.5, ge=0, le=1, description="Probability from which a frame counts as speech."
     )
+    aggressiveness: int = Field(
+        2, ge=0, le=3, description="How readily `webrtc` takes a sound for no speech."
+    )
 
 
 class TurnSettings(Group):
@@ -160,10 +163,13 @@ class AsrSettings(Group):
         "auto", description="Arithmetic of Whisper; auto is int8 on cpu, float16 on cuda."
     )
     threads: int = Field(
-        0, ge=0, le=256, description="CPU threads of Whisper; 0 is one a physical core."
+        0, ge=0, le=256, description="CPU threads of Whisper; 0 is all physical cores but one."
     )
     url: WebAddress | None = Field(
         None, description="Address of the transcription server of the `openai` engine."
+    )
+    partials: bool = Field(
+        False, description="Ask the `openai` server for partial transcripts too."
     )
     api_key: ApiKey | None = Field(None, description="Its key, if it wants one.")
     language: LanguageCode | None = Field(

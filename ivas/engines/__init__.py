@@ -170,7 +170,11 @@ class Utterance(Protocol):
 
 
 class ASR(Engine, Protocol):
-    """Speech to text: one shared model, one `Utterance` a stretch of speech."""
+    """Speech to text: one shared model, one `Utterance` a stretch of speech.
+
+    One that can write English whatever is spoken has `translates`, True, and its `open`
+    takes `translate=True`.
+    """
 
     def open(self, *, language: str | None = None, prompt: str | None = None) -> Utterance: ...
 

@@ -147,7 +147,7 @@ async def test_tts_keeps_its_schedule_and_its_length() -> None:
 def test_tts_makes_whole_samples_as_long_as_the_text(text: str, speed: float, rate_hz: int) -> None:
     items = run(timed(FakeTTS(rate_hz=rate_hz).stream(text, voice="?", speed=speed)))
     samples = sum(len(chunk.pcm) for _, chunk in items) / 2
-    assert samples == round(len(text.strip()) * 0.06 / speed * rate_hz)
+    assert abs(samples - len(text.strip()) * 0.06 / speed * rate_hz) <= 1
     assert all(chunk.pcm and chunk.rate_hz == rate_hz for _, chunk in items)
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from ivas.engines import SAMPLE_RATE_HZ, Samples, Status, Transcript
 from ivas.engines.asr.whisper_audio import Recording, is_silent, quietest_cut, voiced_s
-from ivas.engines.asr.whisper_guard import doubtful, made_up
+from ivas.engines.asr.whisper_guard import Decoding, doubtful, made_up
 from ivas.engines.asr.whisper_model import (
     MODEL_FILES,
     WINDOW_S,
     Device,
     Encoded,
+    Task,
     WhisperModel,
     load,
 )
@@ -112,13 +113,30 @@ class WhisperASR:
                 self._reason = str(error)
                 raise
 
-    def open(self, *, language: str | None = None, prompt: str | None = None) -> WhisperUtterance:
+    @property
+    def translates(self) -> bool:
+        """Whether `open(translate=True)` works: not with a model that knows only English."""
+        return self._model is None or self._model.languages != {"en"}
+
+    def open(
+        self,
+        *,
+        language: str | None = None,
+        prompt: str | None = None,
+        translate: bool = False,
+    ) -> WhisperUtterance:
         """Never raises: a `language` it does not know is what `transcript` raises.
 
         `prompt`: names and words to expect, or what was said before; its end counts.
+        `translate`: the text comes in English, whatever is spoken.
         """
         return WhisperUtterance(
-            self, self._queue, language or self._language, prompt, whole_window=self._whole_window
+            self,
+            self._queue,
+            language or self._language,
+            prompt,
+            whole_window=self._whole_window,
+            task="translate" if translate else "transcribe",
         )
 
     def model(self) -> WhisperModel:
@@ -187,12 +205,14 @@ class WhisperUtterance:
         prompt: str | None,
         *,
         whole_window: bool,
+        task: Task = "transcribe",
     ) -> None:
         self._engine = engine
         self._queue = queue
         self._language = language
         self._prompt = prompt
         self._whole_window = whole_window
+        self._task: Task = task
         self._recording = Recording()
         self._frozen_text = ""  # of the recording up to its `begin`
         self._frozen_spoken: _Spoken | None = None
@@ -270,10 +290,15 @@ class WhisperUtterance:
             return encoded, spoken or _Spoken(*model.detect(encoded))
 
         def decode(encoded: Encoded, language: str) -> str:
-            decoding = model.decode(encoded, language=language, prompt=self._prompt)
+            def read(encoded: Encoded) -> Decoding:
+                return model.decode(
+                    encoded, language=language, prompt=self._prompt, task=self._task
+                )
+
+            decoding = read(encoded)
             if question.urgent and not encoded.whole and doubtful(decoding) and wanted():
                 encoded = model.encode(audio, whole=True)
-                decoding = model.decode(encoded, language=language, prompt=self._prompt)
+                decoding = read(encoded)
             dropped = made_up(decoding, audio_s=encoded.audio_s, voiced_s=voiced_s(audio))
             return "" if dropped else decoding.text
 

@@ -27,6 +27,7 @@ from ivas.engines import SAMPLE_RATE_HZ, Samples
 from ivas.engines.asr.whisper_guard import Decoding
 from ivas.errors import EngineError, EngineUnavailable
 
+Task = Literal["transcribe", "translate"]
 Device = Literal["cpu", "cuda"]
 
 MODEL_FILES = ("config.json", "model.bin", "tokenizer.json")
@@ -99,13 +100,18 @@ class WhisperModel:
         token, probability = self._model.detect_language(encoded.output)[0][0]
         return token.strip("<|>"), float(probability)
 
-    def decode(self, encoded: Encoded, *, language: str, prompt: str | None) -> Decoding:
-        """The text; `language` is one of `languages`, `prompt` what was said or spelled before."""
+    def decode(
+        self, encoded: Encoded, *, language: str, prompt: str | None, task: Task = "transcribe"
+    ) -> Decoding:
+        """The text; `language` is one of `languages`, `prompt` what was said or spelled before.
+
+        `task` translate: the text in English, whatever is spoken.
+        """
         from faster_whisper.tokenizer import Tokenizer
         from faster_whisper.transcribe import get_suppressed_tokens
 
         tokenizer = Tokenizer(
-            self._library.hf_tokenizer, self._multilingual, task="transcribe", language=language
+            self._library.hf_tokenizer, self._multilingual, task=task, language=language
         )
         if self._suppressed is None:
             suppressed = get_suppressed_tokens(tokenizer, [-1])

@@ -69,6 +69,31 @@ async def test_a_language_it_is_sure_of_is_told(asr, audio, language):
     assert (await hear(asr, audio)).language == language
 
 
+async def test_a_translation_is_another_task_of_the_same_model(asr, clip, monkeypatch):
+    asked = []
+    generate = asr.model()._model.generate
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(asr_model, name)
+
+        def generate(self, output, prompts, **how):
+            asked.append(prompts[0])
+            return generate(output, prompts, **how)
+
+    asr_model = asr.model()._model
+    monkeypatch.setattr(asr.model(), "_model", Spy())
+    assert asr.translates
+    for translate in (False, True):
+        await hear(asr, clip(SAID), language="en", translate=translate)
+    plain, translated = asked[0], asked[-1]
+    assert len(plain) == len(translated)
+    different = [tokens for tokens in zip(plain, translated, strict=True) if len(set(tokens)) > 1]
+    tokenizer = asr.model()._library.hf_tokenizer
+    words = [[tokenizer.id_to_token(token) for token in tokens] for tokens in different]
+    assert words == [["<|transcribe|>", "<|translate|>"]]
+
+
 async def test_a_language_it_guesses_is_not_told(asr, clip, monkeypatch):
     monkeypatch.setattr(whisper, "CONFIDENT", 0.9999)
     transcript = await hear(asr, clip(SAID))
@@ -376,7 +401,7 @@ class Model:
     def detect(self, encoded):
         return "en", 1.0
 
-    def decode(self, encoded, *, language, prompt):
+    def decode(self, encoded, *, language, prompt, task="transcribe"):
         self.calls.append(f"decode {encoded.output}")
         return self.decodings.pop(0) if self.decodings else Decoding(" hello", -0.1, 0.01)
 
