@@ -116,6 +116,11 @@ async def turn(one: Caller, name: str) -> Event:
     return await one.done()
 
 
+async def listen(one: Caller, response: Event) -> None:
+    """Hear a reply to its end before anything else is said: else it was cut off."""
+    await asyncio.sleep(len(one.audio(response["id"])) / 2 / RATE_HZ)
+
+
 def heard(one: Caller) -> list[str]:
     """What the server understood so far."""
     return [event["transcript"] for event in one.all(f"{TRANSCRIPTION}completed")]
