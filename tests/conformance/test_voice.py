@@ -113,7 +113,9 @@ async def test_a_voice_turn_in_every_format(kind: str, detection: str) -> None:
         sound = decoded(one.audio(response["id"]), kind)
         assert loudest_hz(sound, RATES_HZ[kind]) == pytest.approx(600, abs=5)
         assert np.sqrt(np.mean(sound**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
-        assert len(sound) / RATES_HZ[kind] == pytest.approx(len("One two three.") * 0.06, abs=0.0005)
+        # The filter before G.711 is 1.4 ms late; what it still holds at the end comes too.
+        seconds = len("One two three.") * 0.06 + (0.0014 if kind in CODECS else 0)
+        assert len(sound) / RATES_HZ[kind] == pytest.approx(seconds, abs=0.0005)
 
 
 async def test_each_way_has_a_format_of_its_own() -> None:
