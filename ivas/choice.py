@@ -44,7 +44,8 @@ class Choice(Generic[E]):
         self.candidates = tuple(candidates)
         self.on_change: Callable[[Change], None] = lambda change: None
         self._last: E | None = None
-        self._why: dict[str, str] = {}
+        # Why each does not serve; at first because nobody has asked it yet.
+        self._why = {c.name: f"{c.name} is being tried; look again soon." for c in candidates}
 
     @property
     def serving(self) -> E:

@@ -50,6 +50,7 @@ async def test_the_surest_serves_at_once_and_the_better_once_it_is_ready() -> No
     serving.listeners.add(changes.append)
     await choice.start()
     assert (serving.llm, best.starts) == (sure, 0)  # nobody waited for it
+    assert choice.missing == {"best": "best is being tried; look again soon."}
     await choice.probe()
     assert serving.llm is sure
     assert choice.missing == {"best": "best is not there; start it."}
@@ -73,6 +74,7 @@ async def test_one_that_fails_at_work_is_replaced_before_the_next_reply() -> Non
     assert serving.llm is best
     best.there = False
     assert serving.llm is sure
+    assert choice.missing == {"best": "best is not there."}
     assert changes[-1].reason == "sure takes over, because best cannot serve: best is not there."
     best.there = True
     assert serving.llm is best

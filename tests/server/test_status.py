@@ -66,7 +66,7 @@ async def test_ready_says_what_would_be_better_and_what_it_lacks() -> None:
     assert state == {
         "engine": "fake",
         "ready": True,
-        "better": {"better": better.status().reason},
+        "better": {"better": "better is being tried; look again soon."},
     }
     await better.start()
     assert readiness(engines)["engines"]["llm"] == {"engine": "better", "ready": True}
