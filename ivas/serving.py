@@ -42,6 +42,8 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if settings.log_level == "info":  # it tells of every request, and `auto` asks every 5 s
+        logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = settled(settings, lambda warning: print(f"ivas: {warning}", file=sys.stderr))
     startup = Startup()
 
