@@ -175,7 +175,6 @@ class OllamaServer(ScriptedServer):
                     await wait(exchange, event)
                 case Die():
                     await exchange.die()
-                    return
                 case Stop():
                     await exchange.end()
                     return

@@ -8,69 +8,38 @@ from __future__ import annotations
 
 import io
 import wave
-from collections import deque
 from email import message_from_bytes, policy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from scripted_http import Die, Exchange, Raw, Refuse, Request, ScriptedServer, Wait, refuse, wait
+from openai_api import Fault, OpenaiApi, whole
+from scripted_http import Exchange, Request
 
 CLIPS = Path(__file__).parent / "clips"
 
-Step = str | Raw | Wait | Die | Refuse
+Step = str | Fault
 """A string is the text of the transcript; `Raw` the whole body."""
 
 
-class TranscriptionServer(ScriptedServer):
-    """`key`: what it wants to be shown."""
+class TranscriptionServer(OpenaiApi[Step]):
+    """What it has for options is said at `OpenaiApi`."""
 
-    def __init__(self, *, key: str | None = None, port: int = 0) -> None:
-        super().__init__(self._handle, port=port)
-        self.key = key
-        self.listing: Step | None = None
-        """What to do instead of listing the models."""
-        self.answers: deque[list[Step]] = deque()
-        """What to do for coming recordings instead of hearing them, in order."""
-
-    @property
-    def base_url(self) -> str:
-        return f"{self.url}/v1"
+    def __init__(self, **options: Any) -> None:
+        super().__init__(("/v1/audio/transcriptions", self._transcribe), **options)
 
     @property
     def asked(self) -> list[dict[str, bytes]]:
         """The fields of every request for a transcript so far."""
-        return [_fields(request) for request in self.requests if request.method == "POST"]
+        return [_fields(request) for request in self.posts]
 
-    async def _handle(self, exchange: Exchange) -> None:
-        request = exchange.request
-        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-            said = f"Incorrect API key: {request.headers.get('authorization')}"
-            await exchange.send_json({"error": {"message": said}}, 401)
-        elif (request.method, request.path) == ("POST", "/v1/audio/transcriptions"):
-            steps = self.answers.popleft() if self.answers else [_hear(_fields(request)["file"])]
-            await self._follow(exchange, steps)
-        elif request.path == "/v1/models" and self.listing is not None:
-            await self._follow(exchange, [self.listing])
-        elif request.path == "/v1/models":
-            await exchange.send_json({"object": "list", "data": [{"id": "whisper-1"}]})
-        else:
-            await exchange.send_json({"detail": "Not Found"}, 404)
-
-    async def _follow(self, exchange: Exchange, steps: list[Step]) -> None:
-        for step in steps:
-            match step:
-                case Refuse():
-                    await refuse(exchange, step, {"error": {"message": step.text}})
-                case Wait(event):
-                    await wait(exchange, event)
-                case Raw(data):
-                    await exchange.send(200, data)
-                case Die():
-                    exchange.begin("application/json")
-                    await exchange.chunk(b'{"text": "what ti')
-                    await exchange.die()
-                case str():
-                    await exchange.send_json({"text": step})
+    async def _transcribe(self, exchange: Exchange) -> None:
+        heard = [_hear(_fields(exchange.request)["file"])]
+        for step in self.answers.popleft() if self.answers else heard:
+            if isinstance(step, str):
+                await exchange.send_json({"text": step})
+            else:
+                await whole(exchange, step)
 
 
 def _fields(request: Request) -> dict[str, bytes]:

@@ -6,90 +6,44 @@ Without a script it answers "You said", and then what was said.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from scripted_http import (
-    Call,
-    Die,
-    Exchange,
-    Fail,
-    Raw,
-    Refuse,
-    ScriptedServer,
-    Stop,
-    Wait,
-    refuse,
-    wait,
-)
+from openai_api import OpenaiApi, error
+from scripted_http import Call, Die, Exchange, Fail, Raw, Refuse, Stop, Wait, wait
 
 Step = str | dict[str, Any] | Wait | Call | Fail | Refuse | Raw | Die | Stop
 """A string is a piece of the reply, a dict a delta."""
 
 
-class OpenaiServer(ScriptedServer):
-    """`models`: what it lists; None: it lists nothing. `key`: what it wants to be shown."""
+class ChatServer(OpenaiApi[Step]):
+    """What it has for options is said at `OpenaiApi`."""
 
-    def __init__(
-        self, *, models: Sequence[str] | None = ("tiny",), key: str | None = None, port: int = 0
-    ) -> None:
-        super().__init__(self._handle, port=port)
-        self.models = models
-        self.key = key
-        self.replies: deque[Sequence[Step]] = deque()
-        """What to answer to coming chats, in order; then the default again."""
-        self.listing: Step | None = None
-        """A fault to answer with when asked for the models."""
+    def __init__(self, **options: Any) -> None:
+        super().__init__(("/v1/chat/completions", self._chat), **options)
         self.refuses: set[str] = set()
         """Members of a request that are an error."""
-        self.chat_left = asyncio.Event()
-        """Set when a client left before the end of its answer."""
-
-    @property
-    def base_url(self) -> str:
-        return f"{self.url}/v1"
 
     @property
     def chats(self) -> list[dict[str, Any]]:
         """What was asked so far."""
-        return [r.json for r in self.requests if r.path == "/v1/chat/completions"]
-
-    async def _handle(self, exchange: Exchange) -> None:
-        request = exchange.request
-        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-            shown = request.headers.get("authorization", "")
-            await self._perform(exchange, [Refuse(401, f"Incorrect API key provided: {shown}")])
-        elif request.path == "/v1/models" and self.listing is not None:
-            await self._perform(exchange, [self.listing])
-        elif request.path == "/v1/models" and self.models is not None:
-            data = [{"id": name, "object": "model"} for name in self.models]
-            await exchange.send_json({"object": "list", "data": data})
-        elif request.path == "/v1/chat/completions":
-            await self._chat(exchange)
-        else:
-            await exchange.send_json({"detail": "Not Found"}, 404)
+        return [request.json for request in self.posts]
 
     async def _chat(self, exchange: Exchange) -> None:
         body = exchange.request.json
         if unknown := sorted(self.refuses & set(body)):
             text = f"Unsupported parameter: '{unknown[0]}' is not supported with this model."
-            await self._perform(exchange, [Refuse(400, text)])
-            return
-        try:
-            await self._perform(exchange, self.replies.popleft() if self.replies else _echo(body))
-        finally:
-            if not exchange.ended:
-                self.chat_left.set()
+            await error(exchange, 400, text)
+        else:
+            await self._reply(exchange, self.answers.popleft() if self.answers else _echo(body))
 
-    async def _perform(self, exchange: Exchange, steps: Sequence[Step]) -> None:
+    async def _reply(self, exchange: Exchange, steps: Sequence[Step]) -> None:
         if steps and isinstance(steps[0], Refuse):
-            await refuse(exchange, steps[0], {"error": {"message": steps[0].text}})
+            await error(exchange, steps[0].status, steps[0].text)
             return
         exchange.begin("text/event-stream")
-        body = exchange.request.json or {}
+        body = exchange.request.json
         most = body.get("max_tokens") or body.get("max_completion_tokens")
         said = calls = 0
         await exchange.chunk(b": keep-alive\n\n")
@@ -100,7 +54,6 @@ class OpenaiServer(ScriptedServer):
                     await wait(exchange, event)
                 case Die():
                     await exchange.die()
-                    return
                 case Stop():
                     await exchange.end()
                     return

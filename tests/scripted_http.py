@@ -63,9 +63,13 @@ class Exchange:
         self.ended = True
 
     async def die(self) -> None:
-        """Cut the connection in the middle, as a process that is killed does."""
+        """Cut the connection in the middle, as a process that is killed does.
+
+        Raises ConnectionError: there is nothing more to say.
+        """
         await self._writer.drain()
         self._writer.transport.abort()
+        raise ConnectionAbortedError
 
     def _head(self, status: int, kind: str, length: str) -> None:
         head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: {kind}\r\n{length}\r\n\r\n"

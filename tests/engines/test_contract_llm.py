@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, nullcontext
 
 import pytest
 from ollama_server import OllamaServer
-from openai_llm_server import OpenaiServer
+from openai_llm_server import ChatServer
 
 from ivas.engines import LLM, Message, Token
 from ivas.engines.fake import FakeLLM
@@ -24,7 +24,7 @@ async def ollama():
 
 @asynccontextmanager
 async def openai():
-    async with OpenaiServer() as server:
+    async with ChatServer() as server:
         yield OpenaiLLM(base_url=server.base_url)
 
 

@@ -7,7 +7,6 @@ which these servers stop generating.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -17,24 +16,13 @@ from typing import Any
 import httpx
 
 from ivas.engines import LLM, Message, Status, Token, Tool, ToolCall
-from ivas.engines.llm.openai_errors import Troubles
-from ivas.engines.llm.openai_stream import (
-    Deltas,
-    EventReader,
-    chat_messages,
-    chat_tools,
-    error_text,
-)
+from ivas.engines.llm.openai_stream import Deltas, EventReader, chat_messages, chat_tools
 from ivas.engines.llm.thinking import ThoughtFilter
+from ivas.engines.openai_server import OpenaiServer, body_text, error_text, is_html, parsed
 from ivas.errors import EngineError, EngineUnavailable
 
 log = logging.getLogger(__name__)
 
-PROBE_S = 5.0
-"""Longest wait for a server to say what it has."""
-CONNECT_S = 3.0
-MOST_BODY_BYTES = 2**20
-"""As much of an answer that is no stream as is read."""
 _TOKENS_A_TURN = 16
 """Tokens between two chances for other tasks to run, when they arrive all at once."""
 _NO_CHAT = re.compile(r"embed|rerank|whisper|tts|bge-|moderation|dall-e", re.I)
@@ -60,14 +48,18 @@ class OpenaiLLM(LLM):
         model: str | None = None,
         temperature: float = 0.7,
     ) -> None:
-        self._url = base_url.rstrip("/")
-        self._key = api_key
-        self._troubles = Troubles(url=self._url, key=api_key, probe_s=PROBE_S)
+        self._server = OpenaiServer(
+            "chat",
+            part="LLM",
+            url=base_url,
+            key=api_key,
+            example_url="http://127.0.0.1:8080/v1",
+            again="ask again",
+            at_home="set IVAS_LLM__ENGINE=ollama for a model at home",
+        )
         self._wanted = model
         self._model: str | None = None
         self._temperature = temperature
-        self._client: httpx.AsyncClient | None = None
-        self._reason = "The chat server has not been asked yet; it is when IVAS starts."
         self._refused: frozenset[str] = frozenset()
         """Which of `_OPTIONAL` this model does not take."""
 
@@ -77,32 +69,14 @@ class OpenaiLLM(LLM):
         return self._model
 
     def status(self) -> Status:
-        return Status(ready=not self._reason, reason=self._reason)
+        return self._server.status()
 
     async def start(self) -> None:
         """Ask the server for its models, and find the one to use among them."""
-        if not self._reason:
-            return
-        try:
-            async with asyncio.timeout(PROBE_S):
-                client = await self._open()
-                response = await client.get(f"{self._url}/models")
-            self._model = self._choose(response)
-        except TimeoutError:
-            raise self._noted(self._troubles.silent()) from None
-        except httpx.HTTPError as error:
-            raise self._noted(self._troubles.unreachable(error)) from error
-        except httpx.InvalidURL as error:
-            raise self._noted(self._troubles.no_address()) from error
-        except EngineError as error:
-            raise self._noted(EngineUnavailable(str(error), code=error.code)) from None
-        self._reason = ""
+        await self._server.start(self._probe)
 
     async def aclose(self) -> None:
-        self._reason = "The chat server has been closed; start it again first."
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._server.aclose()
 
     async def stream(
         self,
@@ -124,14 +98,17 @@ class OpenaiLLM(LLM):
                 try:
                     text = thoughts.push(deltas.text(event))
                 except ValueError as error:
-                    raise self._troubles.garbled() from error
+                    raise self._server.garbled() from error
                 if text:
                     yield Token(text)
                 count += 1
                 if count % _TOKENS_A_TURN == 0:
                     await asyncio.sleep(0)
             if not deltas.finished:
-                raise self._troubles.broke_off()
+                raise EngineError(
+                    f"{self._server.at} ended its answer in the middle; ask again.",
+                    code="llm_broke_off",
+                )
         if text := thoughts.end():
             yield Token(text)
         for call in deltas.calls():
@@ -153,42 +130,37 @@ class OpenaiLLM(LLM):
 
     # --- the server ----------------------------------------------------------
 
-    async def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            # On a thread: reading the certificates takes 30 ms.
-            made = await asyncio.to_thread(self._make_client)
-            if self._client is None:
-                self._client = made
-        return self._client
+    async def _probe(self) -> None:
+        status, text = await self._server.get("models")
+        self._model = None  # what answered before may be gone
+        self._model = self._choose(status, text)
 
-    def _make_client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        local = re.match(r"http://(localhost|127\.|\[::1\])", self._url) is not None
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=CONNECT_S),
-            # A proxy is never the way to this machine, whatever the environment says.
-            trust_env=not local,
-            verify=self._url.startswith("https:"),
-        )
-
-    def _choose(self, response: httpx.Response) -> str:
+    def _choose(self, status: int, text: str) -> str:
         """The model to use, by the answer to GET /models."""
-        if response.status_code in (404, 405) and self._wanted and not _is_html(response):
+        if status in (404, 405) and self._wanted and not is_html(text):
             return self._wanted  # a gateway that lists nothing
-        if response.status_code != 200:
-            raise self._troubles.refusal(response.status_code, response.text)
+        if status != 200:
+            raise self._refusal(status, text)
         try:
-            listed = [str(model["id"]) for model in response.json()["data"]]
-        except (ValueError, KeyError, TypeError):
-            raise self._troubles.foreign() from None
+            listed = [str(model["id"]) for model in parsed(text)["data"]]
+        except (KeyError, TypeError):
+            raise self._server.foreign() from None
         if self._wanted is not None:
             if not listed or self._wanted in listed or f"{self._wanted}:latest" in listed:
                 return self._wanted
-            raise self._troubles.unlisted(self._wanted, listed)
+            some = ", ".join(listed[:6]) + (" and more" if len(listed) > 6 else "")
+            raise EngineUnavailable(
+                f"{self._server.at} has no model {self._wanted}; set IVAS_LLM__MODEL to one it "
+                f"has ({some}), or unset it.",
+                code="model_missing",
+            )
         able = [model for model in listed if not _NO_CHAT.search(model)]
         if not able:
-            raise self._troubles.nothing_loaded()
+            raise EngineUnavailable(
+                f"{self._server.at} lists no model to converse with; load one there, or name one "
+                "with IVAS_LLM__MODEL.",
+                code="model_missing",
+            )
         return able[0]
 
     async def _chat(
@@ -206,34 +178,28 @@ class OpenaiLLM(LLM):
             **tools,
             **limit,
         }
-        try:
-            client = await self._open()
+        with self._server.told():
             while True:
-                url = f"{self._url}/chat/completions"
-                async with client.stream("POST", url, json=self._fitted(body)) as response:
+                async with self._server.client.stream(
+                    "POST", "chat/completions", json=self._fitted(body)
+                ) as response:
                     if response.status_code == 200:
                         async with aclosing(self._events(response)) as events:
                             async for event in events:
-                                self._reason = ""
+                                self._server.answered()
                                 yield event
                         return
-                    text = await _body(response)
+                    text = await body_text(response)
                 if not self._learned(response.status_code, text):
-                    raise self._troubles.refusal(response.status_code, text, model=self._model)
-        except httpx.HTTPError as error:
-            raise self._noted(self._troubles.unreachable(error)) from error
-        except httpx.InvalidURL as error:
-            raise self._noted(self._troubles.no_address()) from error
-        except EngineError as error:
-            raise self._noted(error) from error.__cause__
+                    raise self._refusal(response.status_code, text, model=body["model"])
 
     async def _events(self, response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON of every event, or of the one answer of a server that does not stream."""
         kind = response.headers.get("content-type", "")
         if "html" in kind:
-            raise self._troubles.foreign()
+            raise self._server.foreign()
         if "json" in kind:
-            yield self._checked(await _body(response))
+            yield self._checked(await body_text(response))
             return
         reader = EventReader()
         try:
@@ -246,18 +212,29 @@ class OpenaiLLM(LLM):
                 if event.strip() != "[DONE]":
                     yield self._checked(event)
         except ValueError as error:
-            raise self._troubles.garbled() from error
+            raise self._server.garbled() from error
 
     def _checked(self, text: str) -> dict[str, Any]:
-        try:
-            event = json.loads(text)
-        except ValueError as error:
-            raise self._troubles.garbled() from error
+        event = parsed(text)
         if (said := error_text(event)) is not None:
-            raise self._troubles.refusal(200, said, model=self._model)
+            raise self._refusal(200, said)
         if not isinstance(event, dict):
-            raise self._troubles.garbled()
+            raise self._server.garbled()
         return event
+
+    def _refusal(self, status: int, text: str, *, model: str | None = None) -> EngineError:
+        """What an answer other than a reply means."""
+        said = self._server.quoted(text)
+        if status == 404 and model and "model" in said.lower():
+            self._model = None  # the next start chooses anew
+            return self._server.lacks("model", model, said)
+        if re.search(r"out of memory|cuda.*alloc", said, re.I):
+            return EngineError(
+                f"{self._server.at} ran out of memory ({said}); load a smaller model there, or let "
+                "it hold less context.",
+                code="llm_memory",
+            )
+        return self._server.refusal(status, text)
 
     def _fitted(self, body: dict[str, Any]) -> dict[str, Any]:
         """`body` in the words this model takes."""
@@ -277,25 +254,3 @@ class OpenaiLLM(LLM):
                 self._refused |= {member}
                 return True
         return False
-
-    def _noted(self, error: EngineError) -> EngineError:
-        """`error`, and the status says so if the next request would fare no better."""
-        if isinstance(error, EngineUnavailable):
-            self._reason = str(error)
-        if error.code == "model_missing":
-            self._model = None
-        return error
-
-
-async def _body(response: httpx.Response) -> str:
-    """The text of an answer, as far as it is of any use."""
-    read = b""
-    async for data in response.aiter_bytes():
-        read += data
-        if len(read) >= MOST_BODY_BYTES:
-            break
-    return read[:MOST_BODY_BYTES].decode(errors="replace")
-
-
-def _is_html(response: httpx.Response) -> bool:
-    return "html" in response.headers.get("content-type", "")

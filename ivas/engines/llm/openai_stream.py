@@ -148,21 +148,3 @@ class Deltas:
                 yield ToolCall(
                     call.id or f"call_{uuid.uuid4().hex[:24]}", call.name, call.arguments or "{}"
                 )
-
-
-def error_text(body: object) -> str | None:
-    """What the server says went wrong; None if `body` is no error.
-
-    OpenAI, vLLM and llama.cpp: {"error": {"message"}}; others {"error": "..."};
-    old vLLM {"object": "error", "message"}; FastAPI {"detail"}.
-    """
-    if not isinstance(body, Mapping):
-        return None
-    error = body.get("error")
-    if isinstance(error, Mapping):
-        return str(error.get("message") or error)
-    if error:
-        return str(error)
-    if body.get("object") == "error":
-        return str(body.get("message"))
-    return str(body["detail"]) if body.get("detail") else None

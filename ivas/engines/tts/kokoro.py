@@ -15,6 +15,7 @@ import asyncio
 import logging
 import zipfile
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class KokoroTTS:
         self._starting = asyncio.Lock()
         self._model: _Model | None = None
         self._reason = _NOT_STARTED
-        self._broken: tuple[object, EngineUnavailable] | None = None
+        self._broken = onnx.Broken()
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -121,11 +122,9 @@ class KokoroTTS:
                     return
 
         speech = onnx.stream_speech(speak, name=self.name, slots=self._slots, priority=priority)
-        try:
+        async with aclosing(speech):
             async for chunk in speech:
                 yield chunk
-        finally:
-            await speech.aclose()
 
     async def aclose(self) -> None:
         model, self._model = self._model, None
@@ -137,15 +136,8 @@ class KokoroTTS:
         need_package("kokoro_onnx", extra="kokoro")
         model = next((name for name in MODELS if (self._dir / name).exists()), MODELS[0])
         need_files(self._dir, (model, VOICES), fix=_fix(self._dir))
-        files = onnx.fingerprint([self._dir / model, self._dir / VOICES])
-        if self._broken and self._broken[0] == files:
-            raise EngineUnavailable(str(self._broken[1]), code=self._broken[1].code)
-        try:
-            return _Model(self._dir / model, self._dir / VOICES, self._threads)
-        except EngineUnavailable as error:
-            if error.code != "out_of_memory":
-                self._broken = files, error
-            raise
+        paths = (self._dir / model, self._dir / VOICES)
+        return self._broken.load(paths, lambda: _Model(*paths, self._threads))
 
 
 class _Model:
@@ -156,11 +148,7 @@ class _Model:
             from kokoro_onnx import Kokoro
             from phonemizer.backend import EspeakBackend
         except (ImportError, OSError) as error:
-            raise EngineUnavailable(
-                f"The package kokoro-onnx does not load ({onnx.reason(error)}); install it anew "
-                "with: pip install --force-reinstall 'ivas[kokoro]', then start IVAS again.",
-                code="package_broken",
-            ) from error
+            raise onnx.cannot_import("kokoro-onnx", error, extra="kokoro") from error
         self._fix = fix = _fix(path.parent)
         self._backend = EspeakBackend
         self._phonemizers: dict[str, Any] = {}

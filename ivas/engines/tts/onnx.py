@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence, Set
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,29 @@ MOST_CHUNKS = 60_000 // CHUNK_MS
 
 _ERRORS_ONLY = 3
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate memory", "Failed to allocate")
+
+
+T = TypeVar("T")
+
+
+class Broken:
+    """The files that did not load, and why: none is read again before it changes."""
+
+    def __init__(self) -> None:
+        self._found: dict[object, tuple[str, str]] = {}
+
+    def load(self, paths: Sequence[Path], load: Callable[[], T]) -> T:
+        """What `load()` makes of the files at `paths`. Raises EngineUnavailable."""
+        files = fingerprint(paths)
+        if files in self._found:
+            sentence, code = self._found[files]
+            raise EngineUnavailable(sentence, code=code)
+        try:
+            return load()
+        except EngineUnavailable as error:
+            if files and error.code != "out_of_memory":
+                self._found[files] = str(error), error.code
+            raise
 
 
 class SpeakingSession:
@@ -49,7 +73,7 @@ class SpeakingSession:
         if not made[0].size or not np.isfinite(made[0]).all():
             found = "sound that is no sound" if made[0].size else "no sound"
             raise EngineError(
-                f"{self._name} made {found} of a text; {self._fix}.", code="tts_garbage"
+                f"{self._name} made {found} of a text; {self._fix}.", code="tts_garbled"
             )
         return made
 
@@ -76,12 +100,12 @@ async def stream_speech(
     chunks = stream_from_thread(
         work, name=name, slots=slots, priority=priority, most_chunks=MOST_CHUNKS
     )
-    try:
-        async for chunk in chunks:
-            yield chunk
-    finally:
-        options.terminate = True
-        await chunks.aclose()
+    async with aclosing(chunks):
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            options.terminate = True
 
 
 def open_session(path: Path, *, threads: int, inputs: Sequence[Set[str]], fix: str) -> Any:
@@ -112,6 +136,15 @@ def open_session(path: Path, *, threads: int, inputs: Sequence[Set[str]], fix: s
             code="model_broken",
         )
     return session
+
+
+def cannot_import(package: str, error: Exception, *, extra: str) -> EngineUnavailable:
+    """The sentence for a package that is installed and does not load because of `error`."""
+    return EngineUnavailable(
+        f"The package {package} does not load ({reason(error)}); install it anew with: "
+        f"pip install --force-reinstall 'ivas[{extra}]', then start IVAS again.",
+        code="package_broken",
+    )
 
 
 def cannot_load(path: Path, error: Exception, fix: str) -> EngineUnavailable:

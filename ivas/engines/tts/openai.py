@@ -6,36 +6,28 @@ the stream, at which these servers stop.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import httpx
 
 from ivas.engines import AudioChunk, Priority, Status, Voice
+from ivas.engines.openai_server import OpenaiServer, body_text, parsed
 from ivas.engines.tts.openai_audio import AudioReader
 from ivas.engines.tts.pieces import pieces
 from ivas.engines.voices import ANY_LANGUAGE, OPENAI_VOICES, fitting
-from ivas.errors import EngineError, EngineTimeout, EngineUnavailable
+from ivas.errors import EngineError
 
-PROBE_S = 5.0
-"""Longest wait for a server to say what it has."""
-CONNECT_S = 3.0
 DEFAULT_MODEL = "tts-1"
 """The name every such server knows or ignores."""
 MOST_CHARACTERS = 4096
 """Longest `input` of the API."""
 CHUNK_MS = 100
 MOST_VOICES = 2000
-MOST_BODY_BYTES = 2**20
-"""As much of an answer that is no sound as is read."""
-MOST_QUOTED = 200
-"""As much of a server's own words as fits a sentence, in characters."""
-
-_NOT_STARTED = "The speech server has not been asked yet; it is when IVAS starts."
+MOST_VOICE_CHARACTERS = 200
+"""No voice has a longer name."""
 
 
 class OpenaiTTS:
@@ -57,16 +49,21 @@ class OpenaiTTS:
         voice: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._url = base_url.rstrip("/")
-        self._shown_url = re.sub(r"//[^/@]*@", "//", self._url)
-        self._key = api_key
+        self._server = OpenaiServer(
+            "speech",
+            part="TTS",
+            url=base_url,
+            key=api_key,
+            example_url="http://127.0.0.1:8880/v1",
+            again="try again",
+            at_home="set IVAS_TTS__ENGINE=kokoro for a voice at home",
+            silence_s=timeout_s,
+        )
         self._model = model or DEFAULT_MODEL
         self._voice = voice
         self._timeout_s = timeout_s
         self._voices = self._default_first(_OPENAI)
         self._format = "pcm"
-        self._client: httpx.AsyncClient | None = None
-        self._reason = _NOT_STARTED
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -74,24 +71,11 @@ class OpenaiTTS:
         return self._voices
 
     def status(self) -> Status:
-        return Status(ready=not self._reason, reason=self._reason)
+        return self._server.status()
 
     async def start(self) -> None:
         """Ask the server for its voices, or at least whether it is a speech server."""
-        if not self._reason:
-            return
-        try:
-            async with asyncio.timeout(PROBE_S):
-                client = await self._open()
-                listed = await self._listed(client)
-        except TimeoutError:
-            raise self._noted(self._silent(PROBE_S)) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._noted(self._unreachable(error)) from None
-        except EngineError as error:
-            raise self._noted(error) from None
-        self._voices = self._default_first(listed)
-        self._reason = ""
+        await self._server.start(self._probe)
 
     async def stream(
         self,
@@ -106,8 +90,7 @@ class OpenaiTTS:
 
         Once started it tries even when not ready: a server that has come back is used.
         """
-        if self._client is None:
-            raise EngineUnavailable(self._reason)
+        _ = self._server.client  # one that is not started raises even if there is nothing to say
         chosen = fitting(voice, self._voices, language).id
         clean = text.replace("\0", " ").encode(errors="replace").decode()
         for piece in pieces(clean, first=MOST_CHARACTERS, most=MOST_CHARACTERS):
@@ -116,94 +99,56 @@ class OpenaiTTS:
             body: dict[str, Any] = {"model": self._model, "input": piece, "voice": chosen}
             if speed != 1.0:  # some models do not know it
                 body["speed"] = min(4.0, max(0.25, speed))
-            async with aclosing(self._speak(self._client, body)) as sound:
+            async with aclosing(self._speak(body)) as sound:
                 async for chunk in sound:
                     yield chunk
 
     async def aclose(self) -> None:
-        self._reason = _NOT_STARTED
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._server.aclose()
 
     # --- the server ----------------------------------------------------------
 
-    async def _open(self) -> httpx.AsyncClient:
-        if self._client is None:
-            if self._key and not (self._key.isascii() and self._key.isprintable()):
-                raise EngineUnavailable(
-                    "The key of the speech server has characters that cannot be sent; set "
-                    "IVAS_TTS__API_KEY anew.",
-                    code="tts_refused",
-                )
-            # On a thread: reading the certificates takes 30 ms.
-            made = await asyncio.to_thread(self._make_client)
-            if self._client is None:
-                self._client = made
-        return self._client
+    async def _probe(self) -> None:
+        self._voices = self._default_first(await self._listed())
 
-    def _make_client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        local = re.match(r"http://(localhost|127\.|\[::1\])", self._url) is not None
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(self._timeout_s, connect=CONNECT_S),
-            # A proxy is never the way to this machine, whatever the environment says.
-            trust_env=not local,
-            verify=self._url.startswith("https:"),
-        )
-
-    async def _listed(self, client: httpx.AsyncClient) -> Sequence[Voice]:
+    async def _listed(self) -> Sequence[Voice]:
         """The server's voices, or OpenAI's if it lists none. Raises EngineError."""
-        status, text = await self._get(client, "audio/voices")
+        status, text = await self._server.get("audio/voices")
         if status == 200 and (found := _voices(text)):
             return found
         if status not in (200, 400, 404, 405, 501):
-            raise self._refusal(status, text)
+            raise self._server.refusal(status, text)
         # It has no list. It may be a speech server all the same: does it have models, or
         # at least something that wants another method where the speech is made?
-        status, text = await self._get(client, "models")
-        if status == 200 and _json(text) is not None:
+        status, text = await self._server.get("models")
+        if status == 200 and parsed(text) is not None:
             return _OPENAI
         if status not in (200, 404, 405):
-            raise self._refusal(status, text)
-        status, _ = await self._get(client, "audio/speech")
+            raise self._server.refusal(status, text)
+        status, _ = await self._server.get("audio/speech")
         if status == 405:
             return _OPENAI
-        raise self._foreign()
+        raise self._server.foreign()
 
-    async def _get(self, client: httpx.AsyncClient, path: str) -> tuple[int, str]:
-        async with client.stream("GET", f"{self._url}/{path}") as response:
-            return response.status_code, await _body(response)
-
-    async def _speak(
-        self, client: httpx.AsyncClient, body: dict[str, Any]
-    ) -> AsyncGenerator[AudioChunk, None]:
+    async def _speak(self, body: dict[str, Any]) -> AsyncGenerator[AudioChunk, None]:
         """One answer. Keeps the status true; raises EngineError."""
-        url = f"{self._url}/audio/speech"
-        try:
+        with self._server.told(self._timeout_s):
             while True:
                 asked = {**body, "response_format": self._format}
-                async with client.stream("POST", url, json=asked) as response:
+                async with self._server.client.stream(
+                    "POST", "audio/speech", json=asked
+                ) as response:
                     kind = response.headers.get("content-type", "").lower()
                     if response.status_code == 200 and not _NO_SOUND.search(kind):
                         async with aclosing(self._sound(response, kind, body)) as sound:
                             async for chunk in sound:
                                 yield chunk
                         return
-                    text = await _body(response)
+                    text = await body_text(response)
                 if self._format == "pcm" and _refuses_format(response.status_code, text):
                     self._format = "wav"
                     continue
-                raise self._refusal(response.status_code, text)
-        except httpx.ConnectTimeout as error:
-            raise self._noted(self._unreachable(error)) from None
-        except httpx.TimeoutException:
-            raise self._noted(self._silent(self._timeout_s)) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._noted(self._unreachable(error)) from None
-        except EngineError as error:
-            raise self._noted(error) from None
+                raise self._refusal(response.status_code, text, voice=body["voice"])
 
     async def _sound(
         self, response: httpx.Response, kind: str, asked: dict[str, Any]
@@ -220,114 +165,27 @@ class OpenaiTTS:
                     raise ValueError(f"more than {most_s:.0f} s of sound for this text")
                 size = 2 * (reader.rate_hz * CHUNK_MS // 1000)
                 for start in range(0, len(sound), size):
-                    if self._client is not None:
-                        self._reason = ""
+                    self._server.answered()
                     yield AudioChunk(sound[start : start + size], reader.rate_hz)
             reader.end()
             if not made_s:
                 raise ValueError("no sound")
         except ValueError as error:
             raise EngineError(
-                f"The speech server at {self._shown_url} sent {error}; try again, or choose "
-                "another model with IVAS_TTS__MODEL.",
-                code="tts_garbage",
+                f"{self._server.at} sent {error}; try again, or choose another model with "
+                "IVAS_TTS__MODEL.",
+                code="tts_garbled",
             ) from None
 
-    # --- what can go wrong ---------------------------------------------------
-
-    def _noted(self, error: EngineError) -> EngineError:
-        """`error`, and the status says so if the next request would fare no better."""
-        if isinstance(error, EngineUnavailable | EngineTimeout):
-            self._reason = str(error)
-        return error
-
-    def _refusal(self, status: int, text: str) -> EngineError:
+    def _refusal(self, status: int, text: str, *, voice: str) -> EngineError:
         """What an answer other than sound means."""
-        said = self._quoted(text)
-        if status in (401, 403):
-            problem = "does not take this key" if self._key else "wants a key"
-            return EngineUnavailable(
-                f"The speech server at {self._shown_url} {problem}; set IVAS_TTS__API_KEY to "
-                "one it knows.",
-                code="tts_refused",
-            )
-        if status == 402 or "insufficient_quota" in text:
-            return EngineUnavailable(
-                f"The speech server at {self._shown_url} wants to be paid ({said}); see to the "
-                "account, or set IVAS_TTS__ENGINE=kokoro for a voice at home.",
-                code="tts_refused",
-            )
-        if status in (429, 503):
-            return EngineError(
-                f"The speech server at {self._shown_url} is busy ({said or status}); try again "
-                "in a moment.",
-                code="tts_busy",
-            )
+        said = self._server.quoted(text)
         about = re.search(r"\b(model|voice)\b", said, re.I)
         if status in (400, 404, 422) and about:
-            what = about[1].lower()
-            kind = EngineUnavailable if what == "model" else EngineError
-            return kind(
-                f"The speech server at {self._shown_url} does not know this {what} ({said}); "
-                f"set IVAS_TTS__{what.upper()} to one it has.",
-                code="tts_refused",
-            )
-        if text.lstrip().startswith("<") or status in (404, 405) or 300 <= status < 400:
-            return self._foreign()
-        return EngineError(
-            f"The speech server at {self._shown_url} failed ({said or f'HTTP {status}'}); try "
-            "again, and see its own log if it stays so.",
-            code="tts_failed",
-        )
-
-    def _unreachable(self, error: Exception) -> EngineUnavailable:
-        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-            return EngineUnavailable(
-                f"The address of the speech server, {self._shown_url!r}, is none; set "
-                "IVAS_TTS__URL to one like http://127.0.0.1:8880/v1.",
-                code="tts_unreachable",
-            )
-        if "certificate" in str(error).lower():
-            return EngineUnavailable(
-                f"The certificate of {self._shown_url} is not one this machine trusts; let this "
-                "machine trust it (SSL_CERT_FILE), or correct IVAS_TTS__URL.",
-                code="tts_unreachable",
-            )
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return EngineUnavailable(
-                f"No speech server answers at {self._shown_url}; start it, or set IVAS_TTS__URL "
-                "to where it runs.",
-                code="tts_unreachable",
-            )
-        return EngineUnavailable(
-            f"The speech server at {self._shown_url} broke off in the middle of its answer "
-            f"({type(error).__name__}); see whether it still runs.",
-            code="tts_unreachable",
-        )
-
-    def _silent(self, waited_s: float) -> EngineTimeout:
-        return EngineTimeout(
-            f"The speech server at {self._shown_url} said nothing for {waited_s:g} s; see "
-            "whether it hangs, and start it anew."
-        )
-
-    def _foreign(self) -> EngineUnavailable:
-        return EngineUnavailable(
-            f"What answers at {self._shown_url} is no OpenAI-compatible speech server; set "
-            "IVAS_TTS__URL to its address, which usually ends in /v1.",
-            code="tts_foreign",
-        )
-
-    def _quoted(self, text: str) -> str:
-        """A server's own words, without the key and in one line."""
-        value = _json(text)
-        if isinstance(value, dict):
-            error = value.get("error", value.get("detail", value.get("message", text)))
-            text = str(error.get("message", error) if isinstance(error, dict) else error)
-        if self._key:
-            text = text.replace(self._key, "***")
-        line = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip(" .")
-        return line if len(line) <= MOST_QUOTED else f"{line[:MOST_QUOTED]}…"
+            if about[1].lower() == "model":
+                return self._server.lacks("model", self._model, said)
+            return self._server.lacks("voice", voice, said)
+        return self._server.refusal(status, text)
 
     def _default_first(self, voices: Sequence[Voice]) -> Sequence[Voice]:
         if self._voice is None:
@@ -341,25 +199,19 @@ _NO_SOUND = re.compile(r"html|json|xml|text/")
 _OPENAI = tuple(Voice(name, name.title(), ANY_LANGUAGE[0]) for name in OPENAI_VOICES)
 
 
-def _json(text: str) -> Any:
-    with suppress(ValueError):
-        return json.loads(text)
-    return None
-
-
 def _refuses_format(status: int, text: str) -> bool:
     return status in (400, 415, 422) and re.search(r"format|\bpcm\b", text, re.I) is not None
 
 
 def _voices(text: str) -> tuple[Voice, ...]:
     """`{"voices": [...]}` of names or objects, as Kokoro-FastAPI, Speaches and IVAS list them."""
-    value = _json(text)
+    value = parsed(text)
     entries = value.get("voices", value.get("data")) if isinstance(value, dict) else value
     found: dict[str, Voice] = {}
     for entry in entries if isinstance(entries, list) else []:
         described = entry if isinstance(entry, dict) else {"id": entry}
         id_ = described.get("id") or described.get("voice_id") or described.get("name")
-        if not isinstance(id_, str) or not id_.strip() or len(id_) > MOST_QUOTED:
+        if not isinstance(id_, str) or not id_.strip() or len(id_) > MOST_VOICE_CHARACTERS:
             continue
         name = described.get("name")
         language = described.get("language") or described.get("lang")
@@ -371,13 +223,3 @@ def _voices(text: str) -> tuple[Voice, ...]:
         if len(found) == MOST_VOICES:
             break
     return tuple(found.values())
-
-
-async def _body(response: httpx.Response) -> str:
-    """The text of an answer, as far as it is of any use."""
-    read = b""
-    async for data in response.aiter_bytes():
-        read += data
-        if len(read) >= MOST_BODY_BYTES:
-            break
-    return read[:MOST_BODY_BYTES].decode(errors="replace")

@@ -18,6 +18,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class PiperTTS:
         self._installed: Mapping[str, _Installed] = {}  # by the id of the Voice
         self._loaded: OrderedDict[Path, Any] = OrderedDict()
         self._loading = threading.Lock()
-        self._broken: dict[Path, tuple[object, EngineUnavailable]] = {}
+        self._broken = onnx.Broken()
         self._reason = _NOT_STARTED
 
     @property
@@ -123,11 +124,9 @@ class PiperTTS:
                         return
 
         speech = onnx.stream_speech(speak, name=self.name, slots=self._slots, priority=priority)
-        try:
+        async with aclosing(speech):
             async for chunk in speech:
                 yield chunk
-        finally:
-            await speech.aclose()
 
     async def aclose(self) -> None:
         self._installed = {}
@@ -171,16 +170,7 @@ class PiperTTS:
             if path in self._loaded:
                 self._loaded.move_to_end(path)
                 return self._loaded[path]
-            files = onnx.fingerprint([path])
-            known, error = self._broken.get(path, (None, None))
-            if error and known == files:
-                raise EngineUnavailable(str(error), code=error.code)
-            try:
-                model = _open(installed, self._threads)
-            except EngineUnavailable as failure:
-                if failure.code != "out_of_memory":
-                    self._broken[path] = files, failure
-                raise
+            model = self._broken.load([path], lambda: _open(installed, self._threads))
             self._loaded[path] = model
             while len(self._loaded) > MOST_LOADED:
                 self._loaded.popitem(last=False)
@@ -251,11 +241,7 @@ def _open(installed: _Installed, threads: int) -> Any:
     try:
         from piper import PiperVoice
     except (ImportError, OSError) as error:
-        raise EngineUnavailable(
-            f"The package piper-tts does not load ({onnx.reason(error)}); install it anew "
-            "with: pip install --force-reinstall 'ivas[piper]', then start IVAS again.",
-            code="package_broken",
-        ) from error
+        raise onnx.cannot_import("piper-tts", error, extra="piper") from error
     many = {"sid"} if installed.speaker is not None else set()
     fix = _fix(installed.path)
     session = onnx.open_session(installed.path, threads=threads, inputs=(_INPUTS | many,), fix=fix)

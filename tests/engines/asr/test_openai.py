@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
-import socket
 import wave
 
 import numpy as np
@@ -165,24 +163,20 @@ async def test_closing_while_it_asks_ends_the_question(server, asr, clip, eventu
     ("listing", "said"),
     [
         (Refuse(401, f"Incorrect API key provided: {KEY}"), "set IVAS_ASR__API_KEY"),
-        (Refuse(403, "Forbidden"), "set IVAS_ASR__API_KEY"),
         (Refuse(404, "<html>Not Found</html>"), "no OpenAI-compatible transcription server"),
         (Refuse(200, "<html>Welcome to nginx</html>"), "usually ends in /v1"),
-        (Refuse(301, "moved"), "usually ends in /v1"),
-        (Refuse(500, "CUDA\nTraceback"), "failed (CUDA Traceback)"),
-        (Refuse(503, "loading"), "busy"),
+        (Refuse(500, "CUDA\nTraceback"), "failed (CUDA Traceback); say it again"),
         (Raw(b"{ not json"), "no OpenAI-compatible transcription server"),
         (Raw(b"<" * 2**21), "no OpenAI-compatible transcription server"),
-        (Die(), "broke off in the middle"),
     ],
 )
-@pytest.mark.parametrize("key", [None, KEY])
-async def test_what_a_server_may_answer_at_the_start(server, listing, said, key):
+async def test_what_a_server_may_answer_at_the_start(server, listing, said):
     server.listing = listing
-    asr = OpenaiASR(base_url=server.base_url, api_key=key)
-    with pytest.raises(EngineError) as refused:
+    asr = OpenaiASR(base_url=server.base_url, api_key=KEY)
+    with pytest.raises(EngineUnavailable) as refused:
         await asr.start()
     assert said in one_sentence(refused.value)
+    assert asr.status().reason == str(refused.value)
     server.listing = None
     await asr.start()
     assert asr.status().ready
@@ -198,42 +192,11 @@ async def test_a_server_without_a_list_of_models_will_do(server, status, clip):
     await asr.aclose()
 
 
-async def test_a_server_that_says_nothing_at_the_start(server, monkeypatch):
-    monkeypatch.setattr(openai, "PROBE_S", 0.05)
-    server.listing = Wait(asyncio.Event())
-    asr = OpenaiASR(base_url=server.base_url)
-    with pytest.raises(EngineTimeout, match=r"within 0\.05 s"):
-        await asr.start()
-    assert not asr.status().ready
-    await asr.aclose()
-
-
-async def test_nobody_there(no_leaks):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        asr = OpenaiASR(base_url=f"http://me:secret@127.0.0.1:{port}/v1")
-        with pytest.raises(EngineUnavailable, match="No transcription server answers") as refused:
-            await asr.start()
-    assert "secret" not in one_sentence(refused.value)
-    assert asr.status().reason == str(refused.value)
-    await asr.aclose()
-
-
-@pytest.mark.parametrize("url", ["localhost", "ftp://127.0.0.1/v1", "http://[::1", "http://:x/v1"])
-async def test_an_address_that_is_none(url, no_leaks):
-    asr = OpenaiASR(base_url=url)
+async def test_an_address_that_is_none(no_leaks):
+    asr = OpenaiASR(base_url="box")
     with pytest.raises(EngineUnavailable, match="set IVAS_ASR__URL to one like"):
         await asr.start()
     await asr.aclose()
-
-
-@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
-async def test_a_key_that_cannot_be_sent(server, key):
-    asr = OpenaiASR(base_url=server.base_url, api_key=key)
-    with pytest.raises(EngineUnavailable, match="set IVAS_ASR__API_KEY anew") as refused:
-        await asr.start()
-    assert key not in str(refused.value)
 
 
 async def test_not_started_is_what_the_transcript_says(server, clip):
@@ -248,18 +211,20 @@ async def test_not_started_is_what_the_transcript_says(server, clip):
     ("fault", "said", "ready"),
     [
         (Refuse(401, f"Incorrect API key provided: {KEY}"), "IVAS_ASR__API_KEY", False),
-        (Refuse(400, "Invalid model: whisper-1"), "set IVAS_ASR__MODEL", True),
-        (Refuse(404, "The model does not exist"), "set IVAS_ASR__MODEL", True),
+        (Refuse(400, "Invalid model: whisper-1"), "set IVAS_ASR__MODEL", False),
+        (Refuse(404, "The model does not exist"), "set IVAS_ASR__MODEL", False),
         (Refuse(404, "Not Found"), "no OpenAI-compatible transcription server", False),
         (Refuse(413, "Too large"), "say less at once", True),
         (Refuse(413, "<html>Too large</html>"), "say less at once", True),
-        (Refuse(429, f"Slow down, {KEY}"), "busy or wants to be paid (Slow down, ***)", True),
+        (Refuse(402, "no credit"), "set IVAS_ASR__ENGINE=whisper to transcribe at home", False),
+        (Refuse(429, f"Slow down, {KEY}"), "busy (Slow down, ***); say it again", True),
         (Refuse(500, "out of memory"), "failed (out of memory)", True),
-        (Refuse(503, "loading"), "say it again in a moment", True),
+        (Refuse(503, "loading"), "still loading its model", False),
         (Refuse(502, "<html>Bad Gateway</html>"), "see whether that server runs", False),
         (Refuse(200, "<html>Log in</html>"), "no OpenAI-compatible", False),
         (Raw(b"{ not json"), "cannot be read", True),
         (Raw(b"[]"), "cannot be read", True),
+        (Raw(b"[" * 2**20), "cannot be read", True),
         (Raw(b'{"text": 7}'), "cannot be read", True),
         (Raw(b'{"text": "' + b"a" * 2**21), "cannot be read", True),
         (Raw(b"\xff\xfe"), "cannot be read", True),
@@ -267,7 +232,7 @@ async def test_not_started_is_what_the_transcript_says(server, clip):
     ],
 )
 async def test_a_fault_costs_one_utterance(server, clip, caplog, fault, said, ready):
-    caplog.set_level(logging.DEBUG, logger="ivas")
+    caplog.set_level("DEBUG")
     asr = OpenaiASR(base_url=server.base_url, api_key=KEY)
     await asr.start()
     server.answers.append([fault])
@@ -285,7 +250,7 @@ async def test_a_server_that_hangs_is_given_up(server, clip):
     asr = OpenaiASR(base_url=server.base_url, timeout_s=0.05)
     await asr.start()
     server.answers.append([Wait(asyncio.Event())])
-    with pytest.raises(EngineTimeout, match=r"did not answer within 0\.05 s"):
+    with pytest.raises(EngineTimeout, match=r"said nothing for 0\.05 s"):
         await hear(asr, clip(SAID))
     assert "0.05 s" in asr.status().reason
     await asr.start()

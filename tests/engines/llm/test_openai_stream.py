@@ -16,7 +16,6 @@ from ivas.engines.llm.openai_stream import (
     EventReader,
     chat_messages,
     chat_tools,
-    error_text,
 )
 
 STREAM = (
@@ -170,19 +169,3 @@ def test_tools_in_the_shape_of_openai() -> None:
     named = chat_tools([Tool("time", "", {"type": "object", "x": 1})], "time")
     assert named["tools"][0]["function"]["parameters"] == {"type": "object", "x": 1}
     assert named["tool_choice"] == {"type": "function", "function": {"name": "time"}}
-
-
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        ({"error": {"message": "no"}}, "no"),
-        ({"error": {"code": 7}}, "{'code': 7}"),
-        ({"error": "no"}, "no"),
-        ({"object": "error", "message": "no"}, "no"),
-        ({"detail": "Not Found"}, "Not Found"),
-        ({"error": None, "choices": []}, None),
-        ([], None),
-    ],
-)
-def test_errors_in_three_shapes(body: object, text: str | None) -> None:
-    assert error_text(body) == text

@@ -171,16 +171,6 @@ async def refused(tts, problem: str) -> EngineError:
     return caught.value
 
 
-async def test_nobody_answers(no_leaks):
-    server = SpeechServer()
-    await server.start()
-    await server.stop()
-    tts = OpenaiTTS(base_url=server.base_url.replace("//", "//user:password@"))
-    error = await refused(tts, "No speech server answers at http://127.0.0.1:.*IVAS_TTS__URL")
-    assert isinstance(error, EngineUnavailable)
-    assert "password" not in str(error)
-
-
 async def test_a_server_that_wants_a_key(server):
     server.key = "another"
     await refused(OpenaiTTS(base_url=server.base_url), "wants a key; set IVAS_TTS__API_KEY")
@@ -197,37 +187,24 @@ async def test_the_key_is_shown_to_the_server_only(server):
     await tts.aclose()
 
 
-async def test_a_key_that_cannot_be_sent(server):
-    error = await refused(OpenaiTTS(base_url=server.base_url, api_key="a\nb"), "cannot be sent")
-    assert "a\nb" not in str(error)
-
-
 @pytest.mark.parametrize("text", ["<html>a router</html>", "nothing here"])
 async def test_something_that_is_no_speech_server(server, text):
-    server.models = False
-    server.listing = Refuse(404 if text[0] != "<" else 502, text)
+    server.models = None
+    server.listing = Refuse(404 if text[0] != "<" else 500, text)
     tts = OpenaiTTS(base_url=server.base_url.replace("/v1", "/v2"))
     await refused(tts, "no OpenAI-compatible speech server.*ends in /v1")
 
 
 async def test_a_server_without_any_list_can_be_told_by_its_endpoint(server):
-    server.models = False
+    server.models = None
     tts = OpenaiTTS(base_url=server.base_url)
     await tts.start()
     assert tts.status().ready
     await tts.aclose()
 
 
-async def test_a_server_that_hangs(server, monkeypatch):
-    monkeypatch.setattr("ivas.engines.tts.openai.PROBE_S", 0.05)
-    server.listing = Wait(asyncio.Event())
-    error = await refused(OpenaiTTS(base_url=server.base_url), "said nothing for 0.05 s")
-    assert isinstance(error, EngineTimeout)
-
-
-@pytest.mark.parametrize("url", ["ftp://host/v1", "http://[::1/v1", "http://host:port/v1"])
-async def test_an_address_that_is_none(url, no_leaks):
-    await refused(OpenaiTTS(base_url=url), "is none; set IVAS_TTS__URL")
+async def test_an_address_that_is_none(no_leaks):
+    await refused(OpenaiTTS(base_url="box"), "is none; set IVAS_TTS__URL to one like http")
 
 
 async def test_it_speaks_only_when_started(server):
@@ -235,7 +212,7 @@ async def test_it_speaks_only_when_started(server):
     assert "not been asked yet" in await failure(tts, EngineUnavailable)
     await tts.start()
     await tts.aclose()
-    assert "not been asked yet" in await failure(tts, EngineUnavailable)
+    assert "has been closed" in await failure(tts, EngineUnavailable)
 
 
 # --- faults at work --------------------------------------------------------------
@@ -249,9 +226,9 @@ async def test_it_speaks_only_when_started(server):
         ([Refuse(429, "You have hit insufficient_quota")], "wants to be paid", False),
         ([Refuse(429, "slow down")], "is busy (slow down)", True),
         ([Refuse(404, "The model `tts-1` does not exist")], "set IVAS_TTS__MODEL", False),
-        ([Refuse(400, "Voice 'alloy' not found")], "set IVAS_TTS__VOICE", True),
+        ([Refuse(400, "Voice 'alloy' not found")], "set IVAS_TTS__VOICE to one", True),
         ([Refuse(404, "nothing")], "no OpenAI-compatible", False),
-        ([Refuse(502, "<html>Bad gateway</html>")], "no OpenAI-compatible", False),
+        ([Refuse(502, "<html>Bad gateway</html>")], "does not reach its speech server", False),
         ([Refuse(500, "CUDA\nout of memory")], "failed (CUDA out of memory)", True),
         ([Refuse(200, "it is broken")], "failed (it is broken)", True),
         ([Die()], "broke off in the middle", False),
@@ -295,6 +272,16 @@ async def test_a_server_that_went_away_and_came_back(server, tts):
     await server.start()
     assert await spoken(tts) == hum(TEXT, "alloy")
     assert tts.status().ready
+
+
+async def test_closed_between_two_parts_it_says_so(server, tts):
+    server.answers.append([Raw(b"\1\0" * 100)])
+    stream = tts.stream("A sentence of no meaning at all. " * 200, voice="alloy")
+    await anext(stream)
+    await tts.aclose()
+    with pytest.raises(EngineError):
+        async for _ in stream:
+            pass
 
 
 async def test_a_voice_that_ends_elsewhere_does_not_make_a_closed_engine_ready(server, tts):
