@@ -19,6 +19,7 @@ from .conversation import events as ev
 from .conversation.budget import estimate, trimmed
 from .conversation.history import History
 from .engines import Message
+from .engines.voices import choose
 from .generation import Generation
 from .ids import new_id
 from .latency import Marks
@@ -227,12 +228,7 @@ class Replies:
     def _start(self, generation: Generation, options: ev.ReplyOptions) -> None:
         settings, limits, view = self._settings(), self._limits, generation.view
         max_tokens = min(view.max_tokens or limits.max_tokens, limits.max_tokens)
-        speech = None
-        if view.modality == "audio":
-            language = settings.spoken_language
-            speech = Speech(
-                self._engines.tts, view.voice, language, settings.speed, notices(language)
-            )
+        speech = self._speech(view.voice) if view.modality == "audio" else None
         messages = self._prompt(generation.instructions, options)
         if settings.trims:
             budget = max(limits.context_tokens - max_tokens, limits.context_tokens // 2)
@@ -253,6 +249,13 @@ class Replies:
             on_progress=generation.on_progress,
         )
         generation.task = self._spawn(generation.produce(producer))
+
+    def _speech(self, wanted: str) -> Speech:
+        settings, tts = self._settings(), self._engines.tts
+        language, voices = settings.spoken_language, tts.voices
+        voice = choose(wanted, voices, language=language)
+        spoken = language or next((v.language for v in voices if v.id == voice), None)
+        return Speech(tts, voice, language, settings.speed, notices(spoken))
 
     def _prompt(self, instructions: str, options: ev.ReplyOptions) -> list[Message]:
         if options.context is None:

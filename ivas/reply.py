@@ -20,7 +20,6 @@ from .conversation.events import Failure, Outcome
 from .conversation.history import SpokenText
 from .conversation.sentences import ClauseSplitter
 from .engines import LLM, TTS, Message, Priority, Tool, ToolCall
-from .engines.voices import choose
 from .errors import EngineError, EngineTimeout
 from .latency import Marks
 from .playout import BYTES_PER_MS, RATE_HZ, Playout
@@ -212,7 +211,7 @@ class Producer:
     async def _speak(self, speech: Speech, text: str, priority: Priority) -> None:
         stream = speech.tts.stream(
             text,
-            voice=choose(speech.voice, speech.tts.voices, language=speech.language),
+            voice=speech.voice,
             language=speech.language,
             speed=speech.speed,
             priority=priority,

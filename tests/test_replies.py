@@ -12,8 +12,9 @@ from virtual_time import virtual_time
 from ivas import announcements as say
 from ivas.conversation.events import Failure
 from ivas.conversation.history import NOTHING_SAID, FunctionOutput, Item, Part
-from ivas.engines import Message, Token, Tool, ToolCall
-from ivas.engines.fake import DEFAULT_REPLY, FakeLLM, Fault
+from ivas.engines import Message, Token, Tool, ToolCall, Voice
+from ivas.engines.fake import DEFAULT_REPLY, FakeLLM, FakeTTS, Fault
+from ivas.text.notices import notices
 
 # --- functions -----------------------------------------------------------------
 
@@ -220,3 +221,19 @@ async def test_the_prompt_stays_within_the_context_of_the_model() -> None:
         await t.ask("All?")
         await t.client.next(say.ReplyEnded, 20)
         assert len(llm.prompts[-1]) == 1 + 2 * 19 + 1
+
+
+@virtual_time
+async def test_the_assistant_apologises_in_the_language_of_its_voice() -> None:
+    class German(FakeTTS):
+        voices = (Voice("anna", "Anna", "de-DE"),)
+
+    engines = fakes(llm=FakeLLM(fault=Fault("raise")), tts=German())
+    async with talk(engines, voice="alloy") as t:
+        await t.ask("Hallo.")
+        await t.client.next(say.ReplyEnded)
+        assert t.client.words() == notices("de").failed
+    async with talk(fakes(llm=FakeLLM(fault=Fault("raise"))), spoken_language="fr") as t:
+        await t.ask("Bonjour.")
+        await t.client.next(say.ReplyEnded)
+        assert t.client.words() == notices("fr").failed
