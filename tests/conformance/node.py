@@ -6,12 +6,15 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 NODE = Path(__file__).resolve().parents[1] / "node"
+OLDEST_NODE = 20
 LIMIT_S = 90.0
 
 
@@ -25,11 +28,17 @@ def require_node() -> None:
     pytest.skip(reason)
 
 
+@cache
 def _missing() -> str | None:
-    if shutil.which("node") is None:
-        return "node is not installed; on Debian: apt install nodejs npm"
+    """What is, and what to do about it; None: nothing."""
+    node = shutil.which("node")
+    if node is None:
+        return f"node is not installed; OpenAI's JavaScript clients need {OLDEST_NODE} or newer"
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    if int(said.lstrip("v").split(".")[0]) < OLDEST_NODE:
+        return f"node {said.strip()} is too old; OpenAI's JavaScript clients need {OLDEST_NODE}"
     if not (NODE / "node_modules").is_dir():
-        return "the JavaScript clients are not installed; type: npm ci --prefix tests/node"
+        return "OpenAI's JavaScript clients are not installed; type: npm ci --prefix tests/node"
     return None
 
 
