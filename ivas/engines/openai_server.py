@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Literal
 
 import httpx
@@ -103,6 +103,18 @@ class OpenaiServer:
         if self._client is None:
             raise EngineUnavailable(self._reason)
         return self._client
+
+    def post(self, path: str, value: object) -> AbstractAsyncContextManager[httpx.Response]:
+        """The streamed answer to `value` as JSON; within `told`.
+
+        What UTF-8 cannot say, half a surrogate pair, is sent as a question mark.
+        """
+        return self.client.stream(
+            "POST",
+            path,
+            content=json.dumps(value, ensure_ascii=False).encode(errors="replace"),
+            headers={"Content-Type": "application/json"},
+        )
 
     async def get(self, path: str) -> tuple[int, str]:
         """Status and text of the answer; within `told` or a probe."""

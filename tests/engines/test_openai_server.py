@@ -277,6 +277,14 @@ async def test_a_certificate_that_is_not_trusted():
 # --- what goes wrong at work -------------------------------------------------------------
 
 
+async def test_what_utf_8_cannot_say_is_sent_as_a_question_mark(api, server):
+    async with server.post("work", {"said": "ü \ud800", "odd": float("nan")}) as response:
+        assert response.status_code == 200
+    [asked] = api.posts
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.body.decode() == '{"said": "ü ?", "odd": NaN}'
+
+
 async def test_silence_at_work(api):
     server = way_to(api.base_url, silence_s=0.05)
     await start(server)

@@ -81,7 +81,7 @@ class OpenaiASR:
         if language:
             fields["language"] = language.replace("_", "-").split("-")[0].lower()  # ISO 639-1
         if prompt:
-            fields["prompt"] = prompt
+            fields["prompt"] = prompt.encode(errors="replace").decode()  # no half surrogate pair
         with self._server.told(self._timeout_s):
             async with (
                 asyncio.timeout(self._timeout_s),

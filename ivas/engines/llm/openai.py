@@ -180,9 +180,7 @@ class OpenaiLLM(LLM):
         }
         with self._server.told():
             while True:
-                async with self._server.client.stream(
-                    "POST", "chat/completions", json=self._fitted(body)
-                ) as response:
+                async with self._server.post("chat/completions", self._fitted(body)) as response:
                     if response.status_code == 200:
                         async with aclosing(self._events(response)) as events:
                             async for event in events:

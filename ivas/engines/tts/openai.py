@@ -92,8 +92,7 @@ class OpenaiTTS:
         """
         _ = self._server.client  # one that is not started raises even if there is nothing to say
         chosen = fitting(voice, self._voices, language).id
-        clean = text.replace("\0", " ").encode(errors="replace").decode()
-        for piece in pieces(clean, first=MOST_CHARACTERS, most=MOST_CHARACTERS):
+        for piece in pieces(text.replace("\0", " "), first=MOST_CHARACTERS, most=MOST_CHARACTERS):
             if not any(map(str.isalnum, piece)):
                 continue
             body: dict[str, Any] = {"model": self._model, "input": piece, "voice": chosen}
@@ -135,9 +134,7 @@ class OpenaiTTS:
         with self._server.told(self._timeout_s):
             while True:
                 asked = {**body, "response_format": self._format}
-                async with self._server.client.stream(
-                    "POST", "audio/speech", json=asked
-                ) as response:
+                async with self._server.post("audio/speech", asked) as response:
                     kind = response.headers.get("content-type", "").lower()
                     if response.status_code == 200 and not _NO_SOUND.search(kind):
                         async with aclosing(self._sound(response, kind, body)) as sound:

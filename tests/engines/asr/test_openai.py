@@ -72,6 +72,11 @@ async def test_what_is_not_known_is_not_sent(server, asr, clip):
     assert set(server.asked[0]) == {"file", "model", "response_format"}
 
 
+async def test_a_hint_that_utf_8_cannot_say(server, asr, clip):
+    await hear(asr, clip(SAID), prompt="IVAS \ud800")
+    assert server.asked[0]["prompt"] == b"IVAS ?"
+
+
 async def test_its_own_model_language_and_key(no_leaks, clip):
     async with TranscriptionServer(key=KEY) as server:
         asr = OpenaiASR(base_url=server.base_url + "/", api_key=KEY, model="big", language="hi")

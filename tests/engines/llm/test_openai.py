@@ -140,18 +140,6 @@ async def test_the_named_model_is_not_there(make, server) -> None:
     )
 
 
-async def test_nobody_is_there(make, server) -> None:
-    await server.stop()
-    llm = make()
-    assert await refused(llm) == (
-        f"No chat server answers at {server.base_url}; start it, or set IVAS_LLM__URL to where "
-        "it runs."
-    )
-    await server.start()
-    await llm.start()
-    assert await said(llm) == ECHO
-
-
 async def test_no_address(make) -> None:
     assert "set IVAS_LLM__URL to one like http://127.0.0.1:8080/v1" in await refused(
         make(base_url="box")

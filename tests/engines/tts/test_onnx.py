@@ -10,7 +10,7 @@ from tiny_voices import write_kokoro
 
 from ivas.engines.threads import Slots
 from ivas.engines.tts import onnx
-from ivas.errors import EngineError
+from ivas.errors import EngineError, EngineUnavailable
 
 INPUTS = ({"tokens", "style", "speed"},)
 FEED = {
@@ -107,3 +107,35 @@ def test_a_fingerprint_changes_with_the_file(tmp_path):
     assert onnx.fingerprint([path]) == one != nothing
     path.write_bytes(b"22")
     assert onnx.fingerprint([path]) != one
+
+
+def test_what_is_broken_is_not_read_again_before_it_changes(tmp_path):
+    path, broken, reads = tmp_path / "model", onnx.Broken(), []
+
+    def load(code: str) -> None:
+        reads.append(code)
+        raise EngineUnavailable(f"It is {code}.", code=code)
+
+    def fails(code: str) -> str:
+        with pytest.raises(EngineUnavailable) as caught:
+            broken.load([path], lambda: load(code))
+        return caught.value.code
+
+    assert [fails("gone"), fails("gone too")] == ["gone", "gone too"]  # there is no file yet
+    path.write_bytes(b"one")
+    assert [fails("out_of_memory"), fails("damaged"), fails("unread")] == [
+        "out_of_memory",
+        "damaged",
+        "damaged",
+    ]
+    path.write_bytes(b"another")
+    assert broken.load([path], lambda: "read") == "read"
+    assert reads == ["gone", "gone too", "out_of_memory", "damaged"]
+
+
+def test_a_package_that_does_not_load():
+    error = onnx.cannot_import("piper-tts", ImportError("no\nreason"), extra="piper")
+    assert str(error) == (
+        "The package piper-tts does not load (no); install it anew with: pip install "
+        "--force-reinstall 'ivas[piper]', then start IVAS again."
+    )
