@@ -41,6 +41,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 KEY = "a-key-for-this-check-only"
+PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 HEALTHY_WITHIN_S = 90
 ENDED_WITHIN_S = 15
 WEIGHTS = (".pth", ".safetensors", ".gguf", ".onnx", "model.bin")
@@ -60,6 +61,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
+    """From one FROM to the next."""
+
     base: str
     name: str
     steps: tuple[Step, ...]
@@ -114,7 +117,7 @@ class Image:
     """A root directory and what its Dockerfile says about running it."""
 
     root: Path
-    environment: dict[str, str] = field(default_factory=lambda: {"PATH": os.defpath})
+    environment: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
     user: str = "0:0"
     workdir: str = "/"
     command: list[str] = field(default_factory=list)
@@ -189,8 +192,7 @@ def take(step: Step, image: Image, images: Mapping[str, Image], binds: Sequence[
         case "RUN":
             given = os.environ.items()  # noqa: TID251 (what pip itself would read here)
             pip = {name: value for name, value in given if name.startswith("PIP_")}
-            extra = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", **pip}
-            run(image.process(["/bin/sh", "-c", step.rest], extra=extra, binds=binds))
+            run(image.process(["/bin/sh", "-c", step.rest], extra=pip, binds=binds))
         case "COPY":
             copy(step.rest, image, images)
         case "ENV":
@@ -220,9 +222,8 @@ def copy(arguments: str, image: Image, images: Mapping[str, Image]) -> None:
     *sources, to = words
     target = image.root / os.path.join(image.workdir, to).lstrip("/")
     if stage is not None:
-        shutil.copytree(
-            images[stage].root / sources[0].lstrip("/"), target, symlinks=True, dirs_exist_ok=True
-        )
+        made = images[stage].root / sources[0].lstrip("/")
+        shutil.copytree(made, target, symlinks=True, dirs_exist_ok=True)
         return
     for path in context(CHECKOUT):
         relative = path.relative_to(CHECKOUT)
@@ -243,15 +244,12 @@ def context(checkout: Path) -> Iterator[Path]:
     wanted = tuple(pattern[1:] for pattern in patterns if pattern.startswith("!"))
     for folder, folders, files in os.walk(checkout):
         where = Path(folder).relative_to(checkout)
-        folders[:] = [
-            name
-            for name in folders
-            if not ignored(str(where / name), patterns)
-            or any(pattern.startswith(f"{where / name}/") for pattern in wanted)
-        ]
-        yield from (
-            Path(folder) / name for name in files if not ignored(str(where / name), patterns)
-        )
+        for name in list(folders):
+            inside = str(where / name)
+            if ignored(inside, patterns) and not any(p.startswith(f"{inside}/") for p in wanted):
+                folders.remove(name)
+        shown = (name for name in files if not ignored(str(where / name), patterns))
+        yield from (Path(folder) / name for name in shown)
 
 
 # --- trying --------------------------------------------------------------------------
@@ -286,7 +284,6 @@ def attempt(image: Image, commands: Sequence[str]) -> list[str]:
         while (code := healthy(image)) != 0 and server.poll() is None:
             if time.monotonic() - start > HEALTHY_WITHIN_S:
                 break
-            time.sleep(0.2)
         if code != 0:
             return [*wrong, f"the server did not become healthy in {HEALTHY_WITHIN_S} s"]
         say(f"  healthy after {time.monotonic() - start:.1f} s, as user {image.user}")

@@ -9,9 +9,12 @@ import ast
 import importlib.util
 import json
 import re
+import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -128,6 +131,51 @@ def test_it_looks_after_its_health_with_nothing_but_python(dockerfile: str) -> N
     assert "${PORT:-8000}" in health
     assert "/health" in health
     assert not re.search(r"\b(curl|wget)\b", health)
+
+
+@pytest.fixture
+def answering() -> Iterator[dict[str, Any]]:
+    """A server that answers /health with `status`, and any other path with 404."""
+    known: dict[str, Any] = {"status": 200}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(known["status"] if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        known["port"] = server.server_port
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield known
+        server.shutdown()
+        thread.join()
+
+
+def health_code(dockerfile: str, port: int) -> int:
+    """What the health check of an image ends with, run as Docker runs it."""
+    (health,) = last(dockerfile, "HEALTHCHECK")
+    here = Path(sys.executable).parent
+    # A proxy that nobody answers at: the check is not to ask it.
+    environ = {
+        "PATH": f"{here}:/usr/bin:/bin",
+        "PORT": str(port),
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    command = ["/bin/sh", "-c", health.partition("CMD ")[2]]
+    return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False).returncode
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_the_health_check_tells_a_well_server_from_a_sick_one_and_none(
+    dockerfile: str, answering: dict[str, Any]
+) -> None:
+    assert health_code(dockerfile, answering["port"]) == 0
+    answering["status"] = 503
+    assert health_code(dockerfile, answering["port"]) == 1  # the only other code Docker knows
+    assert health_code(dockerfile, 9) == 1
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
