@@ -62,12 +62,13 @@ class Generation:
         lead_ms: float,
         starts_at_ms: float,
         reports_latency: bool,
+        speed: float = 1.0,
     ) -> None:
         self.view = view
         self.instructions = instructions
         self.input_tokens = 0
         """Estimated length of its prompt."""
-        self.spoken = SpokenText()
+        self.spoken = SpokenText(speed=speed)
         self.marks = marks
         self.playout = Playout(self, now_ms=now_ms, lead_ms=lead_ms, starts_at_ms=starts_at_ms)
         self.ended = False

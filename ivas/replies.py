@@ -223,6 +223,7 @@ class Replies:
             lead_ms=self._limits.lead_ms,
             starts_at_ms=max(before, default=0.0),
             reports_latency=settings.reports_latency,
+            speed=settings.speed,
         )
 
     def _start(self, generation: Generation, options: ev.ReplyOptions) -> None:

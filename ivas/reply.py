@@ -96,6 +96,7 @@ class Producer:
         self.result = Production()
         """What has come of it so far."""
         self._calls: list[ToolCall] = []
+        self._uninvited = False
         self._sounded = False
         self._blank = True
 
@@ -133,7 +134,9 @@ class Producer:
             await self._read(splitter)
             if self._blank and not self._calls:
                 raise EngineError(
-                    "The language model answered with nothing; please ask again.",
+                    "The language model called a function that was not offered; please ask again."
+                    if self._uninvited
+                    else "The language model answered with nothing; please ask again.",
                     code="llm_empty",
                 )
         except Exception as error:
@@ -164,8 +167,10 @@ class Producer:
             wait_s = limits.first_token_s
             while (token := await _next(stream, wait_s, "The language model")) is not None:
                 if isinstance(token, ToolCall):
-                    if self._tools:  # else it is a call of nothing that was offered
+                    if self._tools:
                         self._calls.append(_fit_for_the_wire(token))
+                    else:
+                        self._uninvited = True
                     self._on_progress()
                     wait_s = limits.token_stall_s
                     continue

@@ -33,7 +33,7 @@ from typing import Any
 import random_whisper
 import random_xtts
 
-from ivas import hardware
+from ivas import client, hardware
 from ivas.audio.wav import read_wav, wav_bytes
 from ivas.engines import ASR, SAMPLE_RATE_HZ, TTS, Samples
 from ivas.errors import EngineError
@@ -234,7 +234,7 @@ def arguments() -> argparse.Namespace:
         help="you accept the licence of the XTTS weights (CPML): no commercial use",
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
-    question = Path(random_xtts.__file__).parents[1] / "ivas" / "client" / "question.wav"
+    question = Path(client.__file__).parent / "question.wav"
     parser.add_argument("--question", type=Path, default=question, metavar="WAV")
     asked = parser.parse_args()
     if asked.tiny:

@@ -134,7 +134,7 @@ def test_what_test_installed_serves_too(checkout: Checkout) -> None:
 def test_production_installs_what_a_gpu_needs(checkout: Checkout) -> None:
     (checkout.root / "constraints-cuda.txt").write_text("numpy==1\n")
     checkout.run("serve", IVAS_ENV="production")
-    wanted = ["-c", "constraints-cuda.txt", "-e", ".[embedded,whisper,xtts]"]
+    wanted = ["-c", "constraints-cuda.txt", "-e", ".[embedded,whisper,xtts,cuda]"]
     assert checkout.calls[0][-4:] == wanted
 
 

@@ -37,6 +37,7 @@ second, a usual rate of speech. Only ever used to round what was heard down."""
 @dataclass(slots=True)
 class _Clause:
     text: str
+    speed: float
     audio_ms: float = 0.0
     complete: bool = False
 
@@ -44,7 +45,7 @@ class _Clause:
     def total_ms(self) -> float:
         if self.complete:
             return self.audio_ms
-        return max(self.audio_ms, len(self.text) * MS_PER_CHARACTER)
+        return max(self.audio_ms, len(self.text) * MS_PER_CHARACTER / self.speed)
 
 
 class SpokenText:
@@ -53,12 +54,14 @@ class SpokenText:
     Inside a clause the words are spread evenly over the sound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, speed: float = 1.0) -> None:
+        """`speed`: the speaking rate, 1.0 = natural."""
+        self._speed = speed
         self._clauses: list[_Clause] = []
 
     def begin(self, text: str) -> None:
         """The next clause; its audio follows."""
-        self._clauses.append(_Clause(text))
+        self._clauses.append(_Clause(text, self._speed))
 
     def add(self, audio_ms: float) -> None:
         """So much more audio of the clause begun last."""

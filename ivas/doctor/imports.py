@@ -32,11 +32,8 @@ LIGHT: Mapping[str, str] = {
     "kokoro_onnx": "kokoro-onnx",
 }
 """Modules with machine code in them -> the package that brings each."""
-TORCH: Mapping[str, str] = {
-    "torch": "torch",
-    "torchaudio": "torchaudio",
-    "torchcodec": "torchcodec",
-}
+TORCH: Mapping[str, str] = {"torch": "torch", "torchaudio": "torchaudio"}
+"""The same of XTTS. It wants torchcodec to be there too, but never imports it."""
 OF_EXTRA: Mapping[str, str] = {
     "pocketsphinx": "embedded",
     "espeakng_loader": "embedded",
@@ -45,7 +42,6 @@ OF_EXTRA: Mapping[str, str] = {
     "kokoro_onnx": "kokoro",
     "torch": "xtts",
     "torchaudio": "xtts",
-    "torchcodec": "xtts",
 }
 """What is part of no extra is part of the core: without it nothing works."""
 
@@ -90,7 +86,7 @@ def light(*, needed: Collection[str] = (), search: Sequence[str] | None = None) 
 def torch_family(
     *, needed: Collection[str] = (), search: Sequence[str] | None = None
 ) -> list[Finding]:
-    """torch, torchaudio and torchcodec: builds that fit each other, and can be imported."""
+    """torch and torchaudio: builds that fit each other, and can be imported."""
     installed = Installed(search)
     there = [module for module, package in TORCH.items() if installed.version(package)]
     findings: list[Finding] = []
@@ -215,9 +211,6 @@ def explained(module: str, error: str, installed: Installed) -> tuple[str, str]:
             "cannot be imported, nor can XTTS."
         )
         return what, same_build(torch, version)
-    if module == "torchcodec" and re.search(r"FFmpeg|libav", error):
-        what = "torchcodec finds no FFmpeg libraries, so XTTS cannot read voices to clone."
-        return what, "install FFmpeg (on Debian and Ubuntu: sudo apt install ffmpeg)"
     if module == "webrtcvad" and "pkg_resources" in error:
         what = "webrtcvad is the original, which needs a pkg_resources that is gone."
         return (

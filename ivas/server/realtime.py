@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -163,6 +163,14 @@ def _refused(websocket: WebSocket, options: RealtimeOptions) -> Refusal | None:
 _INTENTS: dict[str, Kind | None] = {"conversation": None, "transcription": "transcription"}
 
 
+def _with_a_voice(options: RealtimeOptions) -> say.SessionSettings:
+    """The operator's defaults; where they name no voice, the engine's own is named."""
+    voices = options.engines.tts.voices
+    if options.defaults.voice or not voices:
+        return options.defaults
+    return replace(options.defaults, voice=voices[0].id)
+
+
 async def _serve(websocket: WebSocket, bound: dict[str, Any], options: RealtimeOptions) -> None:
     """`bound`: the session a client secret begins with."""
     loop = asyncio.get_running_loop()
@@ -170,7 +178,7 @@ async def _serve(websocket: WebSocket, bound: dict[str, Any], options: RealtimeO
     config = SessionConfig(
         session_id=f"sess_{tag}",
         model=websocket.query_params.get("model") or bound.get("model") or options.model,
-        defaults=options.defaults,
+        defaults=_with_a_voice(options),
         kind=_INTENTS[websocket.query_params.get("intent", "conversation")],
         expires_at=int(time.time() + options.session_s),
     )

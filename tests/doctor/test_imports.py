@@ -69,11 +69,10 @@ def test_coqui_without_six(site):
     assert findings["six"].fix == "pip install six"
 
 
-def test_torchcodec_without_ffmpeg(site):
+def test_torchcodec_need_only_be_there(site):
     text = "raise RuntimeError('Could not load libtorchcodec. FFmpeg is not installed')"
     site("torchcodec", "0.13.0", files={"torchcodec/__init__.py": text})
-    (finding,) = imports.torch_family(search=[str(site)])
-    assert "no FFmpeg libraries" in finding.what
+    assert imports.torch_family(search=[str(site)]) == []
 
 
 def test_without_torch_there_is_nothing_to_say(site):

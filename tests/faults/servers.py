@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 
-from ivas.app import build
+from ivas.app import Startup, build
 from ivas.choice import Engines
 from ivas.serving import uvicorn_config
 from ivas.settings import Settings
@@ -29,15 +29,16 @@ async def serving(engines: Engines) -> AsyncIterator[str]:
     listener.bind(("127.0.0.1", 0))
     many = {"max_sessions": 1_000, "max_sessions_per_address": 1_000}
     settings = Settings.model_validate({"server": many})
-    config = uvicorn_config(build(settings, engines=engines), settings)
+    ready = asyncio.Event()
+    startup = Startup(on_ready=ready.set)
+    config = uvicorn_config(build(settings, engines=engines, startup=startup), settings)
     config.ws_ping_interval = config.ws_ping_timeout = PING_S
     server = uvicorn.Server(config)
+    startup.listening = lambda: server.started
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(10):
-            kinds = (engines.vad, engines.asr, engines.llm, engines.tts)
-            while not (server.started and all(kind.status().ready for kind in kinds)):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await ready.wait()
         yield f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/realtime"
     finally:
         server.should_exit = True
