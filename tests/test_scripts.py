@@ -164,7 +164,9 @@ def test_a_moved_checkout_installs_again(checkout: Checkout, tmp_path: Path) -> 
     assert len(installs(moved)) == 1
 
 
-@pytest.mark.parametrize(("script", "without"), [("serve", ".[whisper]"), ("test", ".[whisper,kokoro,piper,dev]")])
+@pytest.mark.parametrize(
+    ("script", "without"), [("serve", ".[whisper]"), ("test", ".[whisper,kokoro,piper,dev]")]
+)
 def test_without_pocketsphinx_it_goes_on_and_says_so(
     checkout: Checkout, script: str, without: str
 ) -> None:
