@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from .composition import whisper_dir, whisper_model
-from .models import ModelError, shown_size
+from .models import Model, ModelError, shown_size
 from .models.catalogue import find
 from .models.download import GITHUB, Progress, download, http_client
-from .models.store import ModelStore
+from .models.store import PART, PART_STATE, ModelStore
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,20 @@ def wants_ears(settings: Settings) -> bool:
         and settings.asr.model in (None, "base", "whisper-base")
         and not settings.offline
         and importlib.util.find_spec("faster_whisper") is not None
-        and not whisper_dir(settings).exists()
         and store.find_installed(whisper_model(settings)) is None
+        and _is_ours_to_fill(whisper_dir(settings), find(whisper_model(settings)))
     )
+
+
+def _is_ours_to_fill(directory: Path, model: Model) -> bool:
+    """Whether nothing is there but what an interrupted fetch of `model` left behind."""
+    names = {file.name + suffix for file in model.files for suffix in ("", PART, PART_STATE)}
+    try:
+        return {place.name for place in directory.iterdir()} <= names
+    except FileNotFoundError:
+        return True
+    except OSError:  # not a directory, or not ours to read
+        return False
 
 
 async def fetch_ears(settings: Settings, say: Callable[[str], None]) -> None:
