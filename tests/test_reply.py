@@ -10,7 +10,6 @@ import pytest
 from memory_client import NotingLLM
 from virtual_time import virtual_time
 
-from ivas.conversation.events import Failure
 from ivas.conversation.history import SpokenText
 from ivas.engines import AudioChunk, Message, Token, Tool, ToolCall
 from ivas.engines.fake import DEFAULT_REPLY, MS_PER_CHARACTER, FakeLLM, FakeTTS, Fault
