@@ -167,6 +167,8 @@ def serve(python: Path, brings: Extra, env: dict[str, str], home: Path) -> str:
                         raise Failed(f"ivas serve started with {brings.engine} and no model")
                     return f"ready after {time.monotonic() - begin:.1f} s"
                 time.sleep(0.1)
+            if server.poll() is None:
+                raise Failed(f"ivas serve neither started nor ended within {READY_S:g} s")
         finally:
             server.terminate()
             try:
