@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ivas.models import shown_size
+from ivas.models.catalogue import CATALOGUE, find
 from ivas.settings import ALIASES, INSTRUCTIONS, all_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+ENGINES = ROOT / "docs" / "engines.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 BEGIN = "<!-- made by tests/test_docs.py: {} -->\n"
 END = "<!-- end -->"
@@ -66,6 +70,17 @@ def module_table(room: str) -> str:
     return "\n".join(["| Module | Its job |", "|---|---|", *rows]) + "\n"
 
 
+def models_table() -> str:
+    rows = ["| Model | What it does | On disk | Licence |", "|---|---|---|---|"]
+    for model in CATALOGUE:
+        licence = model.licence
+        name = f"**{licence.name}, non-commercial**" if licence.non_commercial else licence.name
+        note = f"; {licence.note}" if licence.note else ""
+        cells = [f"`{model.id}`", model.purpose, shown_size(model.size_bytes), f"{name}{note}"]
+        rows.append(f"| {' | '.join(map(cell, cells))} |")
+    return "\n".join(rows) + "\n"
+
+
 CONFIGURATION_PARTS = {
     "settings": settings_table,
     "aliases": alias_table,
@@ -77,6 +92,7 @@ ARCHITECTURE_PARTS = {
 PARTS = [
     *((CONFIGURATION, name, make) for name, make in CONFIGURATION_PARTS.items()),
     *((ARCHITECTURE, name, make) for name, make in ARCHITECTURE_PARTS.items()),
+    (ENGINES, "models", models_table),
 ]
 
 
@@ -95,6 +111,14 @@ def test_what_is_made_from_the_code_is_what_the_code_says(
 ) -> None:
     _, made, _ = split(document.read_text(encoding="utf-8"), name)
     assert made == make(), "run: .venv/bin/python tests/test_docs.py"
+
+
+def test_every_model_the_engines_page_names_can_be_had() -> None:
+    text = ENGINES.read_text(encoding="utf-8")
+    named = re.findall(r"models download (?!ollama:)([\w.-]+)", text)
+    assert named
+    for model_id in named:
+        find(model_id)
 
 
 def test_every_module_has_a_room() -> None:

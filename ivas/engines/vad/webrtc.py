@@ -1,6 +1,6 @@
 """WebRTC's voice activity detector: next to no work, at home on quiet microphones.
 
-A hundredth of Silero's work, and it knows speech from silence, but not from other sound:
+A tenth of Silero's work, and it knows speech from silence, but not from other sound:
 music, typing and noise that grows louder are speech to it, the latter until it has got
 used to it. It stays with speech for 90-220 ms after its end (measured on the clips of the
 tests at aggressiveness 2), so turns end that much later. For machines on which Silero
