@@ -194,7 +194,13 @@ def build(
     )
     install_rest_errors(app)
     app.include_router(
-        status_router(serving, model=MODEL, started_at=int(time.time()), admission=admission)
+        status_router(
+            serving,
+            model=MODEL,
+            started_at=int(time.time()),
+            admission=admission,
+            unready=unready,
+        )
     )
     app.include_router(page_router())
     return app

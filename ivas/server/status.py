@@ -6,6 +6,7 @@ clients show.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -40,9 +41,14 @@ def _state(choice: Choice[Engine]) -> dict[str, Any]:
 
 
 def status_router(
-    engines: Engines, *, model: str, started_at: int, admission: Admission
+    engines: Engines,
+    *,
+    model: str,
+    started_at: int,
+    admission: Admission,
+    unready: Callable[[], str | None] = lambda: None,
 ) -> APIRouter:
-    """`started_at`: seconds since the epoch."""
+    """`started_at`: seconds since the epoch. `unready`: why nobody is served yet, or None."""
     router = APIRouter()
     card = {"id": model, "object": "model", "created": started_at, "owned_by": "ivas"}
 
@@ -56,9 +62,11 @@ def status_router(
     @router.get("/ready")
     async def ready(request: Request) -> JSONResponse:
         body = readiness(engines)
+        if (reason := unready()) is not None:
+            body |= {"ready": False, "reason": reason}
         status = 200 if body["ready"] else 503
         if refusal(request) is not None:
-            del body["engines"]  # what is installed here is not for everybody
+            body = {"ready": body["ready"]}  # what is installed here is not for everybody
         return JSONResponse(body, status_code=status)
 
     @router.get("/v1/models")

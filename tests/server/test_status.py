@@ -55,6 +55,29 @@ async def test_ready_says_of_every_engine_whether_and_why_not() -> None:
         assert answer.json()["engines"]["asr"] == ready
 
 
+async def test_nothing_is_ready_while_the_server_is_not() -> None:
+    engines, loading = fakes(), ["Still loading."]
+    for engine in engines:
+        await engine.start()
+    app = FastAPI()
+    admission = make_admission(Settings(), ClientSecrets())
+    app.include_router(
+        status_router(
+            engines,
+            model="ivas",
+            started_at=0,
+            admission=admission,
+            unready=lambda: next(iter(loading), None),
+        )
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answer = await http.get("/ready")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "Still loading.")
+        loading.clear()
+        assert (await http.get("/ready")).status_code == 200
+
+
 async def test_ready_says_what_would_be_better_and_what_it_lacks() -> None:
     better, sure = FakeLLM(), FakeLLM()
     await sure.start()
