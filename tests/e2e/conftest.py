@@ -12,15 +12,24 @@ import tiny_whisper
 import tiny_xtts
 
 
+def need(*packages: str, extra: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; the extra {extra} brings it")
+
+
 @pytest.fixture(scope="session")
 def whisper() -> Path:
     """A Whisper that knows the recorded questions."""
+    need("faster_whisper", extra="whisper")
     return tiny_whisper.tiny_whisper()
 
 
 @pytest.fixture(scope="session")
 def voices() -> Path:
     """A models directory with kokoro/ and piper-*/."""
+    need("kokoro_onnx", extra="kokoro")
+    need("piper", extra="piper")
     return tiny_voices.tiny_models()
 
 
@@ -36,7 +45,5 @@ def models_dir(whisper: Path, voices: Path, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def xtts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a tiny XTTS; its worker is one of tests/tiny_xtts.py."""
-    for needed in ("TTS", "torch", "torchaudio"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not installed; the extra xtts brings it")
+    need("TTS", "torch", "torchaudio", extra="xtts")
     return tiny_xtts.build(tmp_path_factory.mktemp("xtts") / "xtts-v2")

@@ -45,14 +45,9 @@ BROKEN = " Sorry, I lost my thread. Please ask me again."
 async def conversation(
     models_dir: Path, ollama: OllamaServer
 ) -> AsyncIterator[tuple[Stage, Caller]]:
-    llm = {"host": ollama.url}
-    async with stage(models_dir, llm=llm) as on_stage, caller(on_stage.url) as one:
+    async with stage(models_dir, llm={"host": ollama.url}) as on_stage, caller(on_stage.url) as one:
         await opt_in(one)
         yield on_stage, one
-
-
-async def serving(on_stage: Stage) -> dict[str, str]:
-    return {kind: state["engine"] for kind, state in (await on_stage.ready()).items()}
 
 
 async def test_one_conversation_while_everything_comes_and_goes(
@@ -81,6 +76,8 @@ async def test_one_conversation_while_everything_comes_and_goes(
 
 
 async def _starts_on_what_is_always_there(on_stage: Stage, one: Caller) -> None:
+    for kind in ("asr", "llm", "tts"):
+        await on_stage.probe(kind)
     ready = await on_stage.ready()
     assert {kind: state["engine"] for kind, state in ready.items()} == {
         "vad": "silero",
@@ -134,8 +131,7 @@ async def _ollama_goes_in_the_middle_of_a_reply(
     assert said(response).startswith(BUILTIN)
     told = one.all("ivas.engines")[-1]
     assert (told["kind"], told["engine"], told["before"]) == ("llm", "builtin", "ollama")
-    why = "builtin takes over, because ollama cannot serve: Ollama "
-    assert told["reason"].startswith(why)
+    assert told["reason"].startswith("builtin takes over, because ollama cannot serve: Ollama ")
     await on_stage.probe("llm")
     missing = (await on_stage.ready())["llm"]["better"]["ollama"]
     assert f"does not answer at {ollama.url}; start it with: ollama serve" in missing
@@ -162,7 +158,7 @@ async def _whisper_arrives_while_somebody_speaks(
     await one.hear(sound[len(sound) // 2 :])
     assert (await one.done())["status"] == "completed"
     assert heard(one)[-1] == "what time is it"  # whoever began to listen listens to the end
-    assert (await serving(on_stage))["asr"] == "whisper"
+    assert (await on_stage.ready())["asr"] == {"engine": "whisper", "ready": True}
     response = await turn(one, "can_you_hear_me_slt")
     assert said(response).endswith("can you hear me.")
     # Only this Whisper hears words in a tone.

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conformance.driver import caller
+from conformance.driver import TRANSCRIPTION, caller
 from ollama_server import EMBEDDER, LLAMA, Model, OllamaServer
 from ollama_server import Refuse as HttpError
 
 from ivas.hardware import nvidia
 
 from .processes import WAIT_S, install, serve
-from .stage import is_sound, ready, said
+from .stage import heard, is_sound, opt_in, question, ready, said
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,6 @@ XTTS = "ivas models download xtts-v2"
 LICENCE = (("IVAS_TTS__XTTS_LICENCE_ACCEPTED", "true"),)
 WEIGHTS = (
     Weights("whisper", "whisper-base/model.bin", WHISPER),
-    Weights("whisper", "whisper-base/tokenizer.json", WHISPER),
     Weights("kokoro", "kokoro/kokoro-v1.0.onnx", KOKORO),
     Weights("kokoro", "kokoro/voices-v1.0.bin", KOKORO),
     Weights("piper", "piper-en_US-lessac-medium/en_US-lessac-medium.onnx", PIPER),
@@ -189,10 +188,8 @@ EMBEDDED = 'pip install "ivas[embedded]"'
             {
                 "espeakng_loader": ("espeak", EMBEDDED),
                 "kokoro_onnx": ("kokoro", "pip install 'ivas[kokoro]'"),
-                "phonemizer": ("kokoro", "pip install --force-reinstall 'ivas[kokoro]'"),
                 "piper": ("piper", "pip install 'ivas[piper]'"),
                 "TTS": ("xtts", "pip install 'ivas[xtts]'"),
-                "torch": ("xtts", "pip install 'ivas[xtts]'"),
                 "six": ("xtts", "pip install 'ivas[xtts]'"),
             },
         ),
@@ -347,3 +344,45 @@ async def test_auto_with_damaged_weights_everywhere(damage: Damage, own_models: 
     assert "ollama pull" in missing["ollama"]
     assert "Traceback" not in terminal.err
     assert terminal.out.count("\n") == 1, terminal.out
+
+
+async def test_auto_where_the_embedded_ones_are_not_installed(
+    own_models: Path, tmp_path: Path
+) -> None:
+    """As on a Python for which pocketsphinx has no wheel: what is there serves at once."""
+    environment = install(tmp_path / "site", without=["pocketsphinx", "espeakng_loader"])
+    models = {"IVAS_MODELS_DIR": str(own_models), "IVAS_LLM__ENGINE": "builtin"}
+    async with serve(IVAS_OFFLINE="1", **models, **environment) as terminal:
+        await terminal.until("IVAS is ready")
+        states = await ready(terminal.url)
+        assert states["asr"]["engine"] == "whisper"
+        assert states["tts"]["engine"] in ("kokoro", "piper")
+        await talked_to(terminal.url)
+    assert "Traceback" not in terminal.err
+
+
+async def test_auto_with_nothing_to_hear_and_speak_with(whisper: Path, tmp_path: Path) -> None:
+    """It starts, says what is missing, and begins to work once that is there."""
+    environment = install(tmp_path / "site", without=["pocketsphinx", "espeakng_loader"])
+    models_dir = tmp_path / "models"
+    models = {"IVAS_MODELS_DIR": str(models_dir), "IVAS_LLM__ENGINE": "builtin"}
+    async with serve(IVAS_OFFLINE="1", **models, **environment) as terminal:
+        await terminal.until("IVAS is ready")
+        for name in ("pocketsphinx", "espeak"):
+            assert re.search(f"engine {name} cannot start: [^\\n]+pip install", terminal.err)
+        async with caller(terminal.url) as one:
+            await opt_in(one)
+            await one.hear(question("what_time_is_it_slt"))
+            failed = await one.until(f"{TRANSCRIPTION}failed")
+            assert failed["error"]["message"].startswith("pocketsphinx ")
+            shutil.copytree(whisper, models_dir / "whisper-base")
+            while (await one.until("ivas.engines"))["engine"] != "whisper":
+                pass
+            await one.hear(question("what_time_is_it_slt"))
+            await one.until(f"{TRANSCRIPTION}completed")
+            assert heard(one) == ["what time is it"]
+            response = await one.done()
+            assert response["status"] == "failed"
+            why = response["status_details"]["error"]["message"]
+            assert 'pip install "ivas[embedded]"' in why
+    assert "Traceback" not in terminal.err
