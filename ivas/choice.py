@@ -26,6 +26,10 @@ PROBE_EVERY_S = 5.0
 """How often an engine that is not ready is asked to start again."""
 
 
+BROKEN = frozenset({"device_unavailable", "model_broken", "package_broken"})
+"""Codes of engines that are there but cannot work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Another engine serves from now on; `reason` is one sentence for people."""
@@ -44,6 +48,7 @@ class Choice(Generic[E]):
         self.candidates = tuple(candidates)
         self.on_change: Callable[[Change], None] = lambda change: None
         self._last: E | None = None
+        self._complained: set[str] = set()
         # Why each does not serve; at first because nobody has asked it yet.
         self._why = {c.name: f"{c.name} is being tried; look again soon." for c in candidates}
 
@@ -78,15 +83,25 @@ class Choice(Generic[E]):
             raise
 
     async def probe(self) -> None:
-        """Ask each candidate that is not ready to start: something may have changed."""
+        """Ask each that would be better than what serves to start, until one can; what
+        serves itself too, should it not be ready: something may have changed."""
         for candidate in self.candidates:
-            if not candidate.status().ready:
-                try:
-                    with suppress(EngineError):  # its reason is in `missing`
-                        await self._try(candidate)
-                except Exception:
-                    log.exception("the engine %s failed to start", candidate.name)
+            if candidate.status().ready:
+                break
+            try:
+                await self._try(candidate)
+                break
+            except EngineError as error:
+                self._complain(error)
+            except Exception:
+                log.exception("the engine %s failed to start", candidate.name)
         _ = self.serving  # tells of a change although nobody asks
+
+    def _complain(self, error: EngineError) -> None:
+        """What is merely absent is nobody's fault; what is there and broken is said once."""
+        if error.code in BROKEN and str(error) not in self._complained:
+            self._complained.add(str(error))
+            log.warning("%s", error)
 
     async def _try(self, candidate: E) -> None:
         try:
@@ -159,9 +174,14 @@ class Engines:
 
 
 async def improve(engines: Engines, *, every_s: float = PROBE_EVERY_S) -> None:
-    """Probe for better engines until cancelled."""
-    while True:
-        # One after the other: what loads a model takes all cores as it is.
-        for choice in engines.choices:
+    """Probe for better engines until cancelled.
+
+    Each kind by itself: nobody waits for an Ollama because a voice is being loaded.
+    """
+
+    async def look(choice: Choice[Engine]) -> None:
+        while True:
             await choice.probe()
-        await asyncio.sleep(every_s)
+            await asyncio.sleep(every_s)
+
+    await asyncio.gather(*map(look, engines.choices))

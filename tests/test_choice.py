@@ -63,6 +63,35 @@ async def test_the_surest_serves_at_once_and_the_better_once_it_is_ready() -> No
     assert best.starts == 2  # what is ready is left alone
 
 
+async def test_only_what_would_be_better_is_started() -> None:
+    best, spare, sure = (Fickle(name, there=True) for name in ("best", "spare", "sure"))
+    choice = llms(best, spare, sure)
+    await choice.start()
+    await choice.probe()
+    assert choice.serving is best
+    assert spare.starts == 0
+    best.there = False
+    assert choice.serving is sure
+    await choice.probe()
+    assert choice.serving is spare
+
+
+async def test_what_is_broken_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Damaged(Fickle):
+        async def start(self) -> None:
+            raise EngineUnavailable("The file is damaged; get it again.", code="model_broken")
+
+    choice = llms(Damaged("damaged", there=False), Fickle("sure", there=True))
+    await choice.start()
+    for _ in range(3):
+        await choice.probe()
+    assert caplog.text.count("The file is damaged") == 1
+    absent = llms(Fickle("absent", there=False), Fickle("sure", there=True))
+    await absent.start()
+    await absent.probe()
+    assert "absent" not in caplog.text
+
+
 async def test_one_that_fails_at_work_is_replaced_before_the_next_reply() -> None:
     best, sure = Fickle("best", there=True), Fickle("sure", there=True)
     choice = llms(best, sure)

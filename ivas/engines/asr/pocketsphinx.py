@@ -62,6 +62,8 @@ class PocketsphinxASR:
         Never raises: what is wrong (another language than English, too many
         utterances) is what `transcript` raises.
         """
+        if not self._installed:
+            return PocketsphinxUtterance(EngineUnavailable(_MISSING))
         if language is not None and language.lower().replace("_", "-").split("-")[0] != "en":
             return PocketsphinxUtterance(
                 EngineError(

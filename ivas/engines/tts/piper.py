@@ -65,6 +65,7 @@ class PiperTTS:
         `threads` for one call, 0 = one a physical core.
         """
         self._models_dir = models_dir
+        self._told: set[str] = set()
         self._preferred = voice or "en_US"
         self._threads = threads
         self._slots = Slots(1)
@@ -143,25 +144,30 @@ class PiperTTS:
                 f"run: ivas models download {PREFIX}{_DEFAULT}.",
                 code="model_missing",
             )
-        first_error: EngineUnavailable | None = None
+        errors: list[EngineUnavailable] = []
         found: list[_Installed] = []
         for directory in directories:
             try:
                 found += _read(directory)
             except EngineUnavailable as error:
-                first_error = first_error or error
-                _log.warning("%s", error)
+                errors.append(error)
         found.sort(key=lambda each: (not each.voice.id.startswith(self._preferred), each.voice.id))
         while found:
             try:
                 self._load(found[0])
+                self._tell(errors)
                 return {each.voice.id: each for each in found}
             except EngineUnavailable as error:
-                first_error = first_error or error
-                _log.warning("%s", error)
+                errors.append(error)
                 found = [each for each in found if each.path != found[0].path]
-        assert first_error is not None
-        raise first_error
+        raise errors[0]
+
+    def _tell(self, errors: Sequence[EngineUnavailable]) -> None:
+        """Of voices that are damaged while others can speak; of each once."""
+        for error in errors:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                _log.warning("%s", error)
 
     def _load(self, installed: _Installed) -> Any:
         """The PiperVoice of an installed one. Raises EngineUnavailable. Blocks."""

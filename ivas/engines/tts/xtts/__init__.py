@@ -30,6 +30,11 @@ WORKER = "ivas.engines.tts.xtts.worker:load"
 _log = logging.getLogger(__name__)
 
 
+WAIT_S = 4.0
+"""How long a clause waits for a model that is being loaded again: less than a reply waits
+for its first sound, so that the user is told the reason."""
+
+
 class XttsTTS:
     """One XTTS model and the voices it can speak with."""
 
@@ -97,7 +102,7 @@ class XttsTTS:
         if self._device != "cpu" and self._device.partition(":")[0] != "cuda":
             raise EngineUnavailable(
                 f"xtts cannot run on {self._device!r}; it runs on cpu or cuda, and on Apple "
-                "silicon on the CPU: set IVAS_TTS__DEVICE=cpu."
+                "silicon on the CPU: set TTS_USE_GPU=false."
             )
         try:
             self._language = language_code(self._language)
@@ -119,6 +124,7 @@ class XttsTTS:
                     "threads": self._threads,
                 },
                 name=self.name,
+                wait_s=WAIT_S,
                 hang_s=self._hang_s,
             )
         said = await self._model.start()
