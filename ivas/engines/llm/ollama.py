@@ -79,11 +79,12 @@ class OllamaLLM(LLM):
         return self._model.name if self._model else None
 
     def status(self) -> Status:
-        return Status(ready=not self._reason, reason=self._reason)
+        ready = self._model is not None and not self._reason
+        return Status(ready=ready, reason=self._reason)
 
     async def start(self) -> None:
         """Find the server and the model, then load it in the background."""
-        if not self._reason:
+        if self.status().ready:
             return
         loop = asyncio.get_running_loop()
         if loop.time() < self._too_large_until_s:
@@ -219,14 +220,14 @@ class OllamaLLM(LLM):
         """The parts of one answer. Keeps the status true; raises EngineError."""
         if self._model is None:
             await self.start()
-        assert self._model is not None
-        name = self._model.name
+        model = self._model
+        assert model is not None
         try:
             client = await self._server.client()
             think = self._think
             while True:
                 asked: AsyncGenerator[Any, None] = await client.chat(  # type: ignore[assignment]
-                    name,
+                    model.name,
                     chat_messages(messages),
                     tools=tools,
                     stream=True,
@@ -238,7 +239,8 @@ class OllamaLLM(LLM):
                     async with aclosing(asked):
                         finished = False
                         async for part in asked:
-                            self._reason = ""
+                            if model == self._model:  # else another request found it gone
+                                self._reason = ""
                             finished = finished or bool(part.done)
                             yield part
                     break
@@ -248,7 +250,7 @@ class OllamaLLM(LLM):
                         raise
                     self._think = think = None
         except Exception as error:
-            raise self._noted(self._server.explained(error, model=name)) from error
+            raise self._noted(self._server.explained(error, model=model.name)) from error
         if not finished:
             raise self._noted(
                 EngineError(

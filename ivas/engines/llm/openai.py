@@ -169,9 +169,10 @@ class OpenaiLLM(LLM):
         """The events of one answer. Keeps the status true; raises EngineError."""
         if self._model is None:
             await self.start()
+        model = self._model
         limit = {} if max_tokens is None else {"max_tokens": max(1, max_tokens)}
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": model,
             "messages": chat_messages(messages),
             "stream": True,
             "temperature": self._temperature,
@@ -184,12 +185,13 @@ class OpenaiLLM(LLM):
                     if response.status_code == 200:
                         async with aclosing(self._events(response)) as events:
                             async for event in events:
-                                self._server.answered()
+                                if model == self._model:  # else another request found it gone
+                                    self._server.answered()
                                 yield event
                         return
                     text = await body_text(response)
                 if not self._learned(response.status_code, text):
-                    raise self._refusal(response.status_code, text, model=body["model"])
+                    raise self._refusal(response.status_code, text, model=model)
 
     async def _events(self, response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON of every event, or of the one answer of a server that does not stream."""

@@ -446,6 +446,28 @@ async def test_a_model_that_was_removed_gives_way_to_another(llm, ollama) -> Non
     assert llm.model == QWEN.name
 
 
+async def test_a_model_that_is_removed_while_it_answers_is_found_again(make, ollama) -> None:
+    """What is loaded goes on: its last words do not make ready what has no model."""
+    llm = make(model=LLAMA.name)
+    await llm.start()
+    more = asyncio.Event()
+    ollama.replies.append(["Hel", Wait(more), "lo."])
+    async with aclosing(llm.stream(ASKED)) as answering:
+        assert await anext(answering) == Token("Hel")
+        ollama.models = []
+        with pytest.raises(EngineUnavailable, match=r"ollama pull llama3\.2:3b"):
+            await items(llm)
+        more.set()
+        assert [item async for item in answering] == [Token("lo.")]
+    assert not llm.status().ready
+    with pytest.raises(EngineUnavailable, match=r"ollama pull llama3\.2:3b"):
+        await items(llm)
+    ollama.models = [LLAMA]
+    await llm.start()
+    assert llm.status() == Status(True)
+    assert await said(llm) == ECHO
+
+
 async def test_a_reply_before_the_start_finds_the_server_itself(make, ollama) -> None:
     llm = make()
     assert await said(llm) == ECHO

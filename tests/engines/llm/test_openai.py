@@ -318,6 +318,23 @@ async def test_a_model_that_went_is_not_asked_for_again(make, server) -> None:
     assert server.chats[-1]["model"] == "big"
 
 
+async def test_a_model_that_goes_while_it_answers_is_found_again(llm, server) -> None:
+    """What is loaded goes on: its last words do not make ready what has no model."""
+    more = asyncio.Event()
+    gone = [Refuse(404, "The model `tiny` does not exist")]
+    server.answers.extend([["Hel", Wait(more), "lo."], gone])
+    async with aclosing(llm.stream(ASKED)) as answering:
+        assert await anext(answering) == Token("Hel")
+        with pytest.raises(EngineUnavailable, match="has no model tiny"):
+            await items(llm)
+        more.set()
+        assert [item async for item in answering] == [Token("lo.")]
+    assert not llm.status().ready
+    assert await said(llm) == ECHO
+    assert llm.status() == Status(True)
+    assert server.chats[-1]["model"] == "tiny"
+
+
 async def test_once_closed_it_is_not_asked(llm, server) -> None:
     await llm.aclose()
     with pytest.raises(EngineUnavailable, match="has been closed"):
