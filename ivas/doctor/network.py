@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 import httpx
@@ -15,7 +16,6 @@ import psutil
 from . import Finding, State
 
 TIMEOUT_S = 1.0
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def port(host: str, number: int) -> list[Finding]:
@@ -30,7 +30,7 @@ def port(host: str, number: int) -> list[Finding]:
     except OSError as error:
         return [_cannot_listen(host, number, error)]
     findings = [Finding("port", "ok", f"{number} on {host} is free")]
-    if host not in LOOPBACK:
+    if not _is_loopback(host):
         what = f"IVAS will listen on {host}: browsers give a page the microphone only over HTTPS"
         fix = "put a proxy with a certificate in front, or reach it by: ssh -L 8000:localhost:8000"
         findings.append(Finding("HTTPS", "warn", f"{what}, except on the machine itself.", fix))
@@ -57,12 +57,19 @@ def _ivas_on(host: str, number: int) -> str | None:
     url = f"http://[{here}]:{number}" if ":" in here else f"http://{here}:{number}"
     try:
         with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-            engines = client.get(f"{url}/ready").json()["engines"]
-            if not {"vad", "asr", "llm", "tts"} <= set(engines):
-                return None
-            return str(client.get(f"{url}/health").json()["version"])
+            # Which engines it has, /ready tells only those who show its key.
+            ready = client.get(f"{url}/ready").json()["ready"]
+            version = client.get(f"{url}/health").json()["version"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return None
+    return version if isinstance(ready, bool) and isinstance(version, str) else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _owner(number: int) -> str | None:

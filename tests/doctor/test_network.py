@@ -82,11 +82,14 @@ def test_a_port_that_another_program_has(silent):
 
 
 READY = {"ready": True, "engines": {"vad": {}, "asr": {}, "llm": {}, "tts": {}}}
+LOCKED = {"ready": False}
+"""All that one is told who shows no key."""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_ivas_has(answering, host):
-    port = answering({"/ready": READY, "/health": {"status": "ok", "version": "1.2.3"}})
+@pytest.mark.parametrize("ready", [READY, LOCKED])
+def test_a_port_that_ivas_has(answering, host, ready):
+    port = answering({"/ready": ready, "/health": {"status": "ok", "version": "1.2.3"}})
     finding = only(network.port(host, port))
     assert finding.state == "ok"
     assert "in use by IVAS 1.2.3" in finding.what
@@ -99,6 +102,9 @@ def test_a_port_that_ivas_has(answering, host):
         {"/ready": [], "/health": []},
         {"/ready": "<html>", "/health": "<html>"},
         {"/ready": READY, "/health": "<html>"},
+        {"/ready": READY, "/health": {"status": "ok"}},
+        {"/ready": {"ready": "yes"}, "/health": {"version": "1"}},
+        {"/ready": {"ready": True}, "/health": {"version": 1}},
         {"/ready": {"engines": 7}},
         {},
     ],
@@ -121,6 +127,11 @@ def test_a_name_that_is_none():
 def test_a_port_of_the_administrator():
     refused = network._cannot_listen("127.0.0.1", 80, PermissionError(13, "Permission denied"))
     assert refused.fix == "choose one above 1023: IVAS_SERVER__PORT=8000"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.2"])
+def test_on_this_machine_a_page_needs_no_https(free, host):
+    assert only(network.port(host, free)).state == "ok"
 
 
 def test_beyond_this_machine_a_page_needs_https(free):
