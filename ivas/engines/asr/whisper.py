@@ -80,7 +80,7 @@ class WhisperASR:
         self._language = language
         self._whole_window = whole_window
         self._starting = asyncio.Lock()
-        self._failed: tuple[object, float, EngineUnavailable] | None = None  # files, until, why
+        self._failed: tuple[object, float, str, str] | None = None  # files, until, why, code
         self._reason = _NOT_STARTED
         self._model: WhisperModel | None = None
         self._queue = WhisperQueue()
@@ -159,9 +159,9 @@ class WhisperASR:
     async def _load(self) -> WhisperModel:
         files = tuple((self._directory / name).stat().st_mtime_ns for name in MODEL_FILES)
         if self._failed is not None:
-            failed_files, until, why = self._failed
+            failed_files, until, why, code = self._failed
             if failed_files == files and time.monotonic() < until:
-                raise why
+                raise EngineUnavailable(why, code=code)
         try:
             return await self._queue.run(
                 lambda: load(
@@ -173,7 +173,7 @@ class WhisperASR:
                 urgent=False,
             )
         except EngineUnavailable as error:
-            self._failed = (files, time.monotonic() + RETRY_S, error)
+            self._failed = (files, time.monotonic() + RETRY_S, str(error), error.code)
             raise
 
 

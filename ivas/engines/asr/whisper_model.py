@@ -14,13 +14,11 @@ What comes out doubtful is decoded again in a full window.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 
 from ivas import hardware
 from ivas.engines import SAMPLE_RATE_HZ, Samples
@@ -257,7 +255,4 @@ def _spare_cores() -> int:
     each other in a loop, and one that has to share its core holds up all. Measured on 2 busy
     cores: 2 threads take 4 to 14 times as long as 1.
     """
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):  # Linux: in a container it may be allowed fewer
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    return min(MOST_THREADS, max(1, int(cores) - 1))
+    return min(MOST_THREADS, max(1, hardware.physical_cores() - 1))

@@ -292,7 +292,13 @@ async def test_broken_files_are_not_read_again_and_again(model_dir, monkeypatch)
     good = (model_dir / "model.bin").read_bytes()
     (model_dir / "model.bin").write_bytes(good[:-1])
     said = await refusal(asr)
-    assert await refusal(asr) == said
+    errors = []
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable) as caught:
+            await asr.start()
+        errors.append(caught.value)
+    assert [(str(error), error.code) for error in errors] == [(said, "model_broken")] * 2
+    assert errors[0] is not errors[1]  # one that is raised again and again grows
     assert len(loads) == 1
     (model_dir / "model.bin").write_bytes(good)
     await asr.start()

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from tiny_whisper import TONE, noise, tiny_whisper, tone
 
+from ivas import hardware
 from ivas.engines.asr import whisper_model
 from ivas.engines.asr.whisper_model import Encoded, load
 
@@ -103,19 +103,8 @@ def test_knows_the_languages_of_its_vocabulary(model):
     assert loaded(tiny_whisper(multilingual=False)).languages == {"en"}
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 1), (6, 5), (64, 8)])
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (6, 5), (64, 8)])
 def test_a_core_is_left_to_the_others(monkeypatch, cores, threads):
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
-    monkeypatch.setattr(whisper_model.os, "cpu_count", lambda: None)
-    monkeypatch.setattr(
-        whisper_model.os, "sched_getaffinity", lambda _: set(range(100)), raising=False
-    )
+    """Of those a container's quota leaves: `test_hardware` tests what they are."""
+    monkeypatch.setattr(hardware, "physical_cores", lambda: cores)
     assert whisper_model._spare_cores() == threads
-
-
-def test_a_container_with_fewer_cores_is_respected(monkeypatch):
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 16)
-    monkeypatch.setattr(
-        whisper_model.os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False
-    )
-    assert whisper_model._spare_cores() == 3
