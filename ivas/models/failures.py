@@ -101,7 +101,7 @@ def of_error(error: httpx.HTTPError | httpx.InvalidURL, host: str) -> Failure:
 
 def cut(host: str) -> Failure:
     """The connection ended before the file did."""
-    return Failure(f"The connection to {host} was cut again and again; {_LATER}", again=True)
+    return Failure(f"The connection to {host} was cut; {_LATER}", again=True)
 
 
 def login_page(host: str) -> Failure:
