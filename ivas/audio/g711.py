@@ -13,10 +13,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-G711_HZ = 8_000
-ULAW_SILENCE = b"\xff"
-ALAW_SILENCE = b"\xd5"
-
 TAPS = 67
 """Length of the filter at 24 kHz."""
 CUTOFF_HZ = 4_000
