@@ -318,6 +318,8 @@ class ReplyEnded:
     text: str | None
     calls: tuple[FunctionCall, ...]
     usage: Usage
+    message_status: ItemStatus = "completed"
+    """Of its message, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

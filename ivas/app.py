@@ -7,10 +7,11 @@ import gc
 import importlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -52,7 +53,7 @@ class Startup:
     on_failure: Callable[[], None] = field(default=lambda: None)
     listening: Callable[[], bool] = field(default=lambda: True)
     on_ready: Callable[[], None] = field(default=lambda: None)
-    beside: Callable[[], Awaitable[None]] | None = None
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None
     """What else to do once all is ready, for as long as the server runs."""
 
 
@@ -83,8 +84,9 @@ async def load(engines: Engines, settings: Settings, startup: Startup) -> None:
             log.warning("%s", unknown)
         else:
             startup.failure = unknown
-    # Else the first request for speech or a transcript stalls everybody for 50 ms.
-    await asyncio.to_thread(importlib.import_module, "av")
+    with suppress(ImportError, OSError):  # who asks for audio then is told
+        # Else the first request for speech or a transcript stalls everybody for 50 ms.
+        await asyncio.to_thread(importlib.import_module, "av")
     startup.loading = False
     # What is alive now stays alive: keep the collector from walking it again and again.
     gc.collect()
@@ -119,10 +121,21 @@ def build(
                     log.exception("engine %s could not be closed", engine.name)
 
     async def load_and_improve() -> None:
-        await load(serving, settings, state)
-        if state.failure is None:
-            beside = state.beside() if state.beside is not None else asyncio.sleep(0)
-            await asyncio.gather(improve(serving), beside)
+        try:
+            await load(serving, settings, state)
+            if state.failure is None:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(improve(serving))
+                    if state.beside is not None:
+                        tasks.create_task(state.beside())
+        except Exception:
+            log.exception("what goes on beside the conversations has failed")
+            if state.loading:
+                state.loading = False
+                state.failure = (
+                    "The server could not start because of a fault of its own; see the log above."
+                )
+                state.on_failure()
 
     def unready() -> str | None:
         return "The engines are still loading; try again in a moment." if state.loading else None

@@ -141,7 +141,10 @@ class Engines:
     def _tell(self, change: Change) -> None:
         log.info("%s", change.reason)
         for listener in list(self.listeners):
-            listener(change)
+            try:
+                listener(change)
+            except Exception:  # whoever asked for an engine has no part in it
+                log.exception("a change of engines could not be told")
 
     @property
     def vad(self) -> VAD:

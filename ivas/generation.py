@@ -131,15 +131,18 @@ class Generation:
             self.task.cancel()
         if isinstance(outcome, Failure) and not self._silent:
             self._cut(self.playout.sent_ms)  # words that never came to sound were not said
-        if self._item is not None:
+        if self._item is not None and not self._message_ended:
             whole = outcome == "completed"
             self._item.status = "completed" if whole else "incomplete"
         if not self._opened:
             return
         self._end_message()
         usage = Usage(self.input_tokens, self._production.tokens)
-        text = "".join(self._sent_text) if self._item is not None else None
-        self._client.send(ReplyEnded(self.view, outcome, text, tuple(self._calls), usage))
+        item = self._item
+        text = "".join(self._sent_text) if item is not None else None
+        status = "completed" if item is None else item.status
+        ended = ReplyEnded(self.view, outcome, text, tuple(self._calls), usage, status)
+        self._client.send(ended)
 
     def on_progress(self) -> None:
         """A sign of life."""
@@ -184,7 +187,8 @@ class Generation:
         if failure is not None:
             self._post(ReplyFailed(number, failure, until_ms))
         else:
-            self._post(ReplySent(number, self._production.outcome, until_ms))
+            called = bool(self._calls)
+            self._post(ReplySent(number, self._production.outcome, until_ms, called))
 
     @property
     def congested(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from .announcements import (
     AddItem,
     Client,
@@ -15,10 +17,14 @@ from .announcements import (
     TruncateItem,
 )
 from .conversation.events import Failure
-from .conversation.history import History, Item
+from .conversation.history import AnyItem, FunctionCall, FunctionOutput, History, Item
 
 MAX_ITEMS = 2_000
 """Items of one conversation to which a client may add: an hour of talk has a few hundred."""
+
+
+MAX_CHARACTERS = 1_000_000
+"""Text of all items a client has added: more than the context of any model holds."""
 
 
 class ItemDesk:
@@ -27,8 +33,17 @@ class ItemDesk:
     def __init__(self, history: History, client: Client) -> None:
         self._history = history
         self._client = client
+        self._characters = 0  # added so far: what is deleted again counts too
 
     def add(self, command: AddItem) -> None:
+        self._characters += _length(command.item)
+        if self._characters > MAX_CHARACTERS:
+            message = (
+                f"A conversation takes at most {MAX_CHARACTERS} characters from its client; "
+                "begin a new session."
+            )
+            self._refuse("invalid_value", message, "item", command.event_id)
+            return
         if len(self._history) >= MAX_ITEMS:
             message = f"A conversation holds at most {MAX_ITEMS} items; delete some first."
             self._refuse("invalid_value", message, "item", command.event_id)
@@ -83,3 +98,15 @@ class ItemDesk:
 
     def _refuse(self, code: str, message: str, param: str, event_id: str | None) -> None:
         self._client.send(Refused(Failure(code, message), param, event_id))
+
+
+def _length(item: AnyItem) -> int:
+    match item:
+        case Item():
+            return sum(len(part.text or "") for part in item.parts)
+        case FunctionCall():
+            return len(item.arguments)
+        case FunctionOutput():
+            return len(item.output)
+        case _:
+            assert_never(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from functools import partial
 
 import uvicorn
@@ -48,7 +49,8 @@ def serve(settings: Settings) -> None:
     startup = Startup()
 
     def say(sentence: str) -> None:
-        print(f"ivas: {sentence}", flush=True)
+        with suppress(OSError):  # a terminal that is gone; ivas serve | head
+            print(f"ivas: {sentence}", flush=True)
 
     engines = choose_engines(settings)
     engines.listeners.add(lambda change: say(change.reason))

@@ -148,6 +148,7 @@ class Session:
                 self._client.send(say.AudioCleared())
             case say.AddItem():
                 self._items.add(item)
+                self._handle(ev.ItemAdded())
             case say.RetrieveItem():
                 self._items.retrieve(item)
             case say.TruncateItem():

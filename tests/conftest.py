@@ -13,7 +13,12 @@ from hypothesis import HealthCheck, settings
 # Whatever the person who runs the tests has at home (keys, models) has no part in them, and
 # nothing is fetched. What a test starts inherits this.
 _home = tempfile.TemporaryDirectory(prefix="ivas-tests-")
-os.environ |= {"XDG_CACHE_HOME": _home.name, "XDG_CONFIG_HOME": _home.name, "IVAS_OFFLINE": "1"}
+os.environ |= {
+    "XDG_CACHE_HOME": _home.name,
+    "XDG_CONFIG_HOME": _home.name,
+    "IVAS_OFFLINE": "1",
+    "IVAS_LLM__HOST": "http://127.0.0.1:9",  # nobody: an Ollama of this machine has no part
+}
 
 _SLOW_MACHINE = [HealthCheck.too_slow]
 settings.register_profile(

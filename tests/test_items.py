@@ -9,9 +9,9 @@ from memory_client import NotingLLM, fakes, talk
 from virtual_time import virtual_time
 
 from ivas import announcements as say
-from ivas.conversation.history import Item, Part
+from ivas.conversation.history import FunctionCall, FunctionOutput, Item, Part
 from ivas.engines.fake import FakeASR
-from ivas.items import MAX_ITEMS
+from ivas.items import MAX_CHARACTERS, MAX_ITEMS
 
 
 def typed(item_id: str, text: str = "hello") -> Item:
@@ -147,3 +147,18 @@ async def test_many_items_are_no_burden_and_too_many_are_refused() -> None:
         await t.client.next(say.ReplyStarted)
         await asyncio.sleep(0)
     assert llm.prompts[0][0].text.count("hello") == MAX_ITEMS
+
+
+@virtual_time
+async def test_what_a_client_puts_into_a_conversation_has_a_bound() -> None:
+    async with talk() as t:
+        big = 100_000
+        for number in range(MAX_CHARACTERS // big):
+            call = FunctionOutput(f"o{number}", "c", "x" * big)
+            await t.session.submit(say.AddItem(call))
+        await t.client.next(say.ItemAdded, MAX_CHARACTERS // big)
+        await t.session.submit(say.AddItem(FunctionCall("f", "c", "look", "{}")))
+        refused = await t.client.next(say.Refused)
+        assert refused.failure.code == "invalid_value"
+        assert "begin a new session" in refused.failure.message
+        assert len(t.client.all(say.ItemAdded)) == MAX_CHARACTERS // big

@@ -128,6 +128,8 @@ class ReplySent:
     generation: int
     outcome: Outcome
     audible_until_ms: float
+    called: bool = False
+    """It called functions: the client has the next word, not the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,11 @@ class PlaybackStopped:
     """The client stopped playing this generation by itself and truncated it."""
 
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAdded:
+    """The client has put something into the conversation: it is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ Event = (
     | ReplySent
     | ReplyFailed
     | PlaybackStopped
+    | ItemAdded
     | Configured
     | Tick
 )

@@ -218,40 +218,46 @@ class History:
         """What the LLM is to see: the instructions, then what was said and heard."""
         messages = [Message("system", instructions)] if instructions else []
         outputs = {item.call_id: item for item in self if isinstance(item, FunctionOutput)}
-        group: list[ToolCall] = []  # calls that stand together belong to one message
+        calls: list[ToolCall] = []  # calls that stand together belong to one message
+        said: list[str] = []  # and so does what the user says in several items
         for item in self:
             if isinstance(item, FunctionCall):
-                group.append(ToolCall(item.call_id, item.name, item.arguments))
-            elif isinstance(item, Item):
-                _called(messages, group, outputs)
-                _said(messages, item)
-        _called(messages, group, outputs)
+                _close_user(messages, said)
+                calls.append(ToolCall(item.call_id, item.name, item.arguments))
+                continue
+            if isinstance(item, FunctionOutput):
+                continue  # stands with its call
+            _close_calls(messages, calls, outputs)
+            if item.role == "user":
+                said.append(item.text if item.text.strip() else item.blank)
+            elif item.role == "system":
+                _close_user(messages, said)
+                messages.append(Message("system", item.text if item.text.strip() else item.blank))
+            elif item.text.strip():  # else nothing of it was heard: it was never said
+                _close_user(messages, said)
+                text = f"{item.text.rstrip()}{CUT}" if item.cut else item.text
+                messages.append(Message("assistant", text))
+        _close_user(messages, said)
+        _close_calls(messages, calls, outputs)
         return messages
 
 
-def _said(messages: list[Message], item: Item) -> None:
-    text = item.text
-    if item.role == "assistant":
-        if not text.strip():
-            return  # nothing of it was heard: it was never said
-        text = f"{text.rstrip()}{CUT}" if item.cut else text
-    elif not text.strip():
-        text = item.blank
-    if item.role == "user" and messages and messages[-1].role == "user":
-        text = f"{messages.pop().text}\n{text}"
-    messages.append(Message(item.role, text))
+def _close_user(messages: list[Message], said: list[str]) -> None:
+    if said:
+        messages.append(Message("user", "\n".join(said)))
+        said.clear()
 
 
-def _called(
-    messages: list[Message], group: list[ToolCall], outputs: dict[str, FunctionOutput]
+def _close_calls(
+    messages: list[Message], calls: list[ToolCall], outputs: dict[str, FunctionOutput]
 ) -> None:
     """Put calls, and right behind them their results, wherever those stand."""
-    if not group:
+    if not calls:
         return
     text = messages.pop().text if messages and messages[-1].role == "assistant" else ""
-    messages.append(Message("assistant", text, tool_calls=tuple(group)))
-    for call in group:
+    messages.append(Message("assistant", text, tool_calls=tuple(calls)))
+    for call in calls:
         output = outputs.get(call.call_id)
         text = NO_OUTPUT if output is None else output.output
         messages.append(Message("tool", text, tool_call_id=call.call_id))
-    group.clear()
+    calls.clear()

@@ -55,6 +55,7 @@ from .events import (
     Failure,
     FinishReply,
     Flush,
+    ItemAdded,
     Listen,
     LoseTranscript,
     OpenGate,
@@ -166,12 +167,16 @@ class TurnController:
             case ReplyProgressed(generation):
                 if (reply := self._active(generation)) is not None:
                     reply.deadline_ms = now_ms + self.settings.reply_stall_ms
-            case ReplySent(generation, outcome, until_ms):
-                self._on_reply_over(generation, outcome, until_ms, now_ms)
+            case ReplySent(generation, outcome, until_ms, called):
+                if self._on_reply_over(generation, outcome, until_ms, now_ms) and not called:
+                    sounds_until_ms = max(until_ms, now_ms, *self._tails.values())
+                    self._replied = (sounds_until_ms, self._position)
             case ReplyFailed(generation, failure, until_ms):
                 self._on_reply_over(generation, failure, until_ms, now_ms)
             case PlaybackStopped(generation):
                 self._tails.pop(generation, None)
+            case ItemAdded():
+                self._replied = None
             case Configured(settings):
                 self._on_configured(settings)
             case Tick():
@@ -440,13 +445,14 @@ class TurnController:
         outcome: Literal["completed", "max_output_tokens"] | Failure,
         until_ms: float,
         now_ms: float,
-    ) -> None:
+    ) -> bool:
+        """Whether it was the active one."""
         if self._active(generation) is None:
-            return
+            return False
         self._end_reply(outcome)
-        self._replied = (max(until_ms, now_ms, *self._tails.values()), self._position)
         if until_ms > now_ms:
             self._tails[generation] = until_ms
+        return True
 
     def _end_reply(self, outcome: Literal["completed", "max_output_tokens"] | Failure) -> None:
         assert self._reply is not None
@@ -515,10 +521,11 @@ class TurnController:
     def _give_up_waiting(self, now_ms: float) -> None:
         """Nobody has spoken since the reply: the assistant takes the turn itself."""
         assert self._replied is not None
-        start_sample = self._replied[1]
+        start_sample, self._replied = self._replied[1], None
         self._utterance += 1
         self._do(WaitedForUser(self._utterance, start_sample, self._position))
-        self._new_reply(ReplyOptions(), now_ms)
+        if self.settings.create_response:
+            self._new_reply(ReplyOptions(), now_ms)
 
     def _settle(self, now_ms: float) -> None:
         """What follows from the new state, however it came about."""

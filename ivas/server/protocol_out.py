@@ -168,12 +168,11 @@ class Encoder:
                 yield from _item_events(reply, "done", item, 0, previous_id)
             case say.FunctionCalled(_, call, index, previous_id):
                 yield from _function_called(reply, call, index, previous_id)
-            case say.ReplyEnded(_, outcome, text, calls, usage):
+            case say.ReplyEnded(_, outcome, text, calls, usage, message_status):
                 status, details = _status(outcome)
                 output = [_item(call) for call in calls]
                 if text is not None:
-                    whole = "completed" if status == "completed" else "incomplete"
-                    output.insert(0, _assistant(reply, whole, text))
+                    output.insert(0, _assistant(reply, message_status, text))
                 yield {
                     "type": "response.done",
                     "response": self._response(reply, status, details, output, usage),

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from ivas import announcements as say
 from ivas.audio.g711 import Upsampler8to24, decode_alaw, decode_ulaw
 from ivas.choice import Change, Engines
 from ivas.conversation.events import AudioFormat, Failure
+from ivas.errors import ClientError
 from ivas.playout import BYTES_PER_MS
 from ivas.session import Session
 from ivas.session_limits import SessionLimits
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 CONGESTED_BYTES = 256 * 1024
 """Queued output from which no more sound is added: about 4 s of it."""
+G711_AT_ONCE = 8_000
+"""Bytes, a second of G.711: a millisecond of work."""
 OVERFLOW_BYTES = 16 * 1024 * 1024
 """Queued output at which a client that does not read is given up."""
 
@@ -136,7 +139,7 @@ def realtime_router(options: RealtimeOptions) -> APIRouter:
     async def realtime(websocket: WebSocket) -> None:
         with options.admission.session(websocket) as caller:
             if isinstance(caller, Caller):
-                caller = _refused(websocket, options) or caller
+                caller = _refused(websocket, caller.bound_session or {}, options) or caller
             if isinstance(caller, Refusal):
                 await turn_away(websocket, caller)
                 return
@@ -147,7 +150,9 @@ def realtime_router(options: RealtimeOptions) -> APIRouter:
     return router
 
 
-def _refused(websocket: WebSocket, options: RealtimeOptions) -> Refusal | None:
+def _refused(
+    websocket: WebSocket, bound: dict[str, Any], options: RealtimeOptions
+) -> Refusal | None:
     """Why one who may come in gets no session."""
     if websocket.query_params.get("intent", "conversation") not in _INTENTS:
         message = "The 'intent' can be conversation or transcription."
@@ -157,10 +162,31 @@ def _refused(websocket: WebSocket, options: RealtimeOptions) -> Refusal | None:
         return Refusal(400, "invalid_value", message, param="call_id")
     if (reason := options.unready()) is not None:
         return Refusal(503, "not_ready", reason)
+    try:
+        _config(websocket, "sess_", bound, options)
+    except ClientError as error:
+        message = "This client secret begins a session of another kind than 'intent' says."
+        return Refusal(400, error.code, message, param="intent")
     return None
 
 
 _INTENTS: dict[str, Kind | None] = {"conversation": None, "transcription": "transcription"}
+
+
+def _config(
+    websocket: WebSocket, session_id: str, bound: dict[str, Any], options: RealtimeOptions
+) -> SessionConfig:
+    """The session as it begins. Raises ClientError if `bound` is one of another kind."""
+    config = SessionConfig(
+        session_id=session_id,
+        model=websocket.query_params.get("model") or bound.get("model") or options.model,
+        defaults=_with_a_voice(options),
+        kind=_INTENTS[websocket.query_params.get("intent", "conversation")],
+        expires_at=int(time.time() + options.session_s),
+    )
+    if bound:
+        config.update(bound)
+    return config
 
 
 def _with_a_voice(options: RealtimeOptions) -> say.SessionSettings:
@@ -175,15 +201,7 @@ async def _serve(websocket: WebSocket, bound: dict[str, Any], options: RealtimeO
     """`bound`: the session a client secret begins with."""
     loop = asyncio.get_running_loop()
     tag = uuid4().hex[:12]
-    config = SessionConfig(
-        session_id=f"sess_{tag}",
-        model=websocket.query_params.get("model") or bound.get("model") or options.model,
-        defaults=_with_a_voice(options),
-        kind=_INTENTS[websocket.query_params.get("intent", "conversation")],
-        expires_at=int(time.time() + options.session_s),
-    )
-    if bound:
-        config.update(bound)
+    config = _config(websocket, f"sess_{tag}", bound, options)
     encoder = Encoder(tag=tag, conversation_id=f"conv_{tag}")
     expiry = Expiry(session_s=options.session_s, idle_s=options.idle_s)
     connection = Connection(encoder, on_speech=expiry.touch)
@@ -252,20 +270,24 @@ class Reader:
             if raw is None:
                 raw = message.get("bytes") or b""
             command = decode(raw, self._config, max_bytes=self._max_bytes)
-            if isinstance(command, say.AppendAudio):
-                command = self._as_pcm(command)
-            else:
+            if not isinstance(command, say.AppendAudio):
                 on_command()
-            await session.submit(command)
+                await session.submit(command)
+                continue
+            for piece in self._as_pcm(command.pcm):
+                await session.submit(say.AppendAudio(piece))
 
-    def _as_pcm(self, command: say.AppendAudio) -> say.AppendAudio:
+    def _as_pcm(self, sound: bytes) -> Iterator[bytes]:
+        """24 kHz PCM16, in pieces that hold up nobody."""
         used = self._config.input_format
         if used != self._format:
             self._format, self._upsampler = used, Upsampler8to24()
         if used == "audio/pcm":
-            return command
-        narrow = (decode_ulaw if used == "audio/pcmu" else decode_alaw)(command.pcm)
-        return say.AppendAudio(self._upsampler.push(narrow))
+            yield sound
+            return
+        decoded = decode_ulaw if used == "audio/pcmu" else decode_alaw
+        for at in range(0, len(sound), G711_AT_ONCE):
+            yield self._upsampler.push(decoded(sound[at : at + G711_AT_ONCE]))
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -17,7 +17,8 @@ from conformance.driver import (
 )
 from conformance.servers import ollama_serving, serving
 from openai import AsyncOpenAI, AuthenticationError, BadRequestError, PermissionDeniedError
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ivas.engines.fake import FakeLLM
 
@@ -69,6 +70,15 @@ async def test_a_secret_for_writing_down(locked: str) -> None:
         assert one.events[0]["session"]["type"] == "transcription"
         await one.hear(silence(300) + tone(600) + silence(700))
         await one.until(f"{TRANSCRIPTION}completed")
+
+
+async def test_a_secret_for_talking_writes_nothing_down(locked: str) -> None:
+    made = await secret(locked, "sk-right")
+    url = f"{locked.replace('http', 'ws', 1)}/v1/realtime?intent=transcription"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, additional_headers={"Authorization": f"Bearer {made.value}"})
+    assert refused.value.response.status_code == 400
+    assert b"another kind" in refused.value.response.body
 
 
 async def test_a_secret_makes_no_secrets_and_opens_no_rest(locked: str) -> None:

@@ -280,3 +280,24 @@ def test_a_user_who_was_waited_for_in_vain_said_nothing() -> None:
     history = History()
     history.add(Item("u1", "user", [Part("input_audio", "")], blank=NOTHING_SAID))
     assert history.prompt("") == [Message("user", NOTHING_SAID)]
+
+
+def test_many_messages_of_a_user_are_one_and_cost_no_more_than_their_length() -> None:
+    history = History()
+    for number in range(2_000):
+        history.add(user(f"u{number}", "x" * 400))
+    [message] = history.prompt("")
+    assert message.text.count("\n") == 1_999
+    copied = 0
+
+    class Counting(str):
+        def __format__(self, spec: str) -> str:
+            nonlocal copied
+            copied += len(self)
+            return super().__format__(spec)
+
+    many = History()
+    for number in range(200):
+        many.add(user(f"u{number}", Counting("x" * 400)))
+    many.prompt("")
+    assert copied <= 200 * 400

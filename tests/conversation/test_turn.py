@@ -29,6 +29,7 @@ from ivas.conversation.events import (
     Failure,
     FinishReply,
     Flush,
+    ItemAdded,
     Listen,
     LoseTranscript,
     OpenGate,
@@ -994,7 +995,7 @@ def test_after_a_reply_nobody_answers_the_assistant_speaks_again() -> None:
     assert c.turn.next_deadline() == 7_000
     waited = WaitedForUser(1, since, c.sample + FRAME)
     assert c.hear(32, 0.0) == [waited, OpenGate(2, PLAIN), StartReply(2, "")]
-    assert c.send(ReplyFailed(2, BROKEN, c.now)) == [FinishReply(2, BROKEN)]
+    assert c.send(ReplySent(2, "completed", c.now)) == [FinishReply(2, "completed")]
     assert c.turn.next_deadline() == c.now + 5_000  # and again
 
 
@@ -1016,6 +1017,28 @@ def test_a_client_that_asks_as_the_wait_ends_gets_its_own_reply() -> None:
     c.now = 7_000
     options = ReplyOptions(instructions="Go on.")
     assert c.send(ReplyRequested(options)) == [OpenGate(2, options), StartReply(2, "")]
+
+
+def test_nobody_is_waited_for_while_the_client_has_the_next_word() -> None:
+    for ended in (
+        ReplySent(1, "completed", 0.0, called=True),  # its function is at work
+        ReplyFailed(1, BROKEN, 0.0),  # or it would apologise for ever
+    ):
+        c = Conversation(idle_timeout_ms=5_000)
+        c.send(ReplyRequested())
+        c.send(ended)
+        assert c.turn.next_deadline() is None
+    c = answered()
+    assert c.send(ItemAdded()) == []
+    c.now = 2_000
+    c.send(Tick())
+    assert c.turn.next_deadline() is None
+
+
+def test_a_client_that_replies_itself_is_only_told() -> None:
+    c = answered(create_response=False)
+    assert c.hear(7_008, 0.0) == [WaitedForUser(1, 0, c.sample)]
+    assert c.hear(20_000, 0.0) == []
 
 
 def test_push_to_talk_waits_for_ever() -> None:

@@ -46,6 +46,7 @@ from ivas.conversation.events import (
     Failure,
     FinishReply,
     Flush,
+    ItemAdded,
     Listen,
     LoseTranscript,
     OpenGate,
@@ -195,6 +196,7 @@ class Outside:
                 assert now >= self.replied_at + settings.idle_timeout_ms
                 assert not self.tails
                 self.utterance = utterance
+                self.replied_at = None
             case OpenGate(generation, options):
                 self.replied_at = None
                 assert self.active is None  # I3
@@ -242,7 +244,8 @@ class Outside:
             case FinishReply(generation, outcome):
                 assert generation == self.active  # I9
                 self.active = None
-                if isinstance(event, ReplySent | ReplyFailed) and event.generation == generation:
+                sent_whole = isinstance(event, ReplySent) and event.generation == generation
+                if sent_whole and not event.called and generation not in self.flushed:
                     self.replied_at = max(event.audible_until_ms, now)
                 match event:
                     case ReplySent(sent, expected, until) if sent == generation:
@@ -325,7 +328,7 @@ class TurnMachine(RuleBasedStateMachine):
                     self.segment = self.floor = ended_at
                 case DiscardUser() if before == "overlap":
                     self.floor = ended_at
-                case WaitedForUser():
+                case WaitedForUser() if settings.create_response:
                     assert isinstance(actions[i + 1], OpenGate)
                 case CommitUser(_, str()) if free and settings.create_response:
                     assert isinstance(actions[i + 1], OpenGate)
@@ -540,6 +543,12 @@ class TurnMachine(RuleBasedStateMachine):
     @rule()
     def client_clears(self) -> None:
         self.deliver(ClearRequested())
+
+    @rule()
+    def client_adds_an_item(self) -> None:
+        self.deliver(Tick())
+        self.outside.replied_at = None
+        assert self.deliver(ItemAdded()) == ()
 
     @rule(options=st.sampled_from([ReplyOptions(), ReplyOptions(modality="text")]))
     def client_asks_for_a_reply(self, options: ReplyOptions) -> None:

@@ -76,7 +76,7 @@ async def test_files_are_those_of_the_start(tmp_path: Path) -> None:
 
 
 def test_the_page_is_small() -> None:
-    assert sum((WEB_CLIENT / name).stat().st_size for name in FILES) < 60_000
+    assert sum((WEB_CLIENT / name).stat().st_size for name in FILES) < 64_000
 
 
 class _Links(HTMLParser):
