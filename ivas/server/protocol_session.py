@@ -1,7 +1,8 @@
 """The `session` object of one connection, and what it means for the session.
 
 A client updates parts of it, the server always answers with the whole effective
-object. What this server does not do is refused by name.
+object. What would change the conversation and is not done here is refused by name;
+what would not (noise reduction, logprobs, tracing) is accepted and has no effect.
 """
 
 from __future__ import annotations
