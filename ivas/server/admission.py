@@ -27,7 +27,7 @@ from ivas.errors import SettingsError
 from ivas.keys import Key, KeyRing, Scope, digest_of, find_key
 
 from .client_secrets import SECRET_PREFIX, ClientSecrets
-from .limits import Limits, Places, network_of
+from .limits import Limits, Places
 from .security import (
     API_KEY_NAME,
     SUBPROTOCOL,
@@ -50,8 +50,6 @@ MAX_REASON = 120
 
 SESSION_RETRY_S = 10
 """A guess: conversations last minutes, and nobody knows when one ends."""
-REQUEST_RETRY_S = 1
-"""The same for the seconds a sentence takes."""
 
 
 class Admission:
@@ -86,32 +84,14 @@ class Admission:
     def admit_request(self, request: Request, scope: Scope | None) -> JSONResponse | None:
         """None if this request may be served; else what it is answered.
 
-        `scope`: what a key needs for it; None: any key will do.
-        """
-        caller = self.admit(request, scope)
-        return caller.response() if isinstance(caller, Refusal) else None
-
-    @contextmanager
-    def request(self, request: Request, scope: Scope) -> Iterator[Caller | Refusal]:
-        """As `admit_request`, and hold a place among the requests for the time of the `with`.
-
-        A response that is streamed needs the place until its last byte.
+        `scope`: what a key needs for it; None: any key will do. Leaves the caller in the
+        state of the request, where `rest_requests.Served` finds whose place it holds.
         """
         caller = self.admit(request, scope)
         if isinstance(caller, Refusal):
-            yield caller
-            return
-        with self.requests.place() as full:
-            yield (
-                caller
-                if full is None
-                else Refusal(
-                    429,
-                    "rate_limit_exceeded",
-                    "This server works on as many requests as it can; try again in a moment.",
-                    retry_after_s=REQUEST_RETRY_S,
-                )
-            )
+            return caller.response()
+        request.state.caller = caller
+        return None
 
     @contextmanager
     def session(self, websocket: WebSocket) -> Iterator[Caller | Refusal]:
@@ -123,8 +103,9 @@ class Admission:
         if isinstance(caller, Refusal):
             yield caller
             return
-        holder, most = self._share(caller)
-        with self.sessions.place(holder, most) as full:
+        named = caller.key is not None
+        most = self._limits.sessions_per_key if named else self._limits.sessions_per_address
+        with self.sessions.place(caller.holder, most) as full:
             match full:
                 case None:
                     yield caller
@@ -143,14 +124,6 @@ class Admission:
                         "address; end one, then try again.",
                         retry_after_s=SESSION_RETRY_S,
                     )
-
-    def _share(self, caller: Caller) -> tuple[str | None, int | None]:
-        """In whose name a conversation is counted, and how many that one may hold."""
-        if caller.key is not None:
-            return caller.key.name, self._limits.sessions_per_key
-        if caller.name == API_KEY_NAME:
-            return None, None
-        return network_of(caller.name), self._limits.sessions_per_address
 
     # --- who it is -----------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 An `ek_...` secret opens the WebSocket for some minutes, with a session its maker has
 bound to it, and nothing else. Any number of conversations may begin until it expires;
-one that runs outlives it. Secrets live in memory only: a restart ends them all.
+one that runs outlives it. Secrets live in memory only: a restart ends them all. What
+one key or address may have open is a sixteenth of the room for all.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ SECRET_PREFIX = "ek_"
 MAX_SECRETS = 4096
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 """All bound sessions together."""
+MAX_SECRETS_EACH = MAX_SECRETS // 16
+MAX_KEPT_BYTES_EACH = MAX_KEPT_BYTES // 16
+"""Of one key, or of one address without a key. Only the whole bounds the key of the settings."""
 MAX_BODY_BYTES = 512 * 1024
 """The longest instructions there may be, with every character escaped as JSON allows."""
 
@@ -69,15 +73,19 @@ class ClientSecrets:
     def issue(
         self, maker: Caller, *, seconds: int, session: dict[str, Any]
     ) -> tuple[str, int] | None:
-        """A new secret, and when it expires (seconds since the epoch); None: no room.
+        """A new secret, and when it expires (seconds since the epoch); None: no room for it,
+        or for more of this maker: see `retry_after_s`.
 
         Raises orjson.JSONEncodeError if `session` is nested too deeply.
         """
         kept = orjson.dumps(session)
         now_s = self._now_s()
         self._open = {d: secret for d, secret in self._open.items() if now_s < secret.expires_at}
-        size = len(kept) + sum(len(secret.session) for secret in self._open.values())
-        if len(self._open) >= MAX_SECRETS or size > MAX_KEPT_BYTES:
+        everybodys, own = list(self._open.values()), self._of(maker)
+        if not (
+            _room(everybodys, kept, MAX_SECRETS, MAX_KEPT_BYTES)
+            and _room(own, kept, MAX_SECRETS_EACH, MAX_KEPT_BYTES_EACH)
+        ):
             return None
         value = SECRET_PREFIX + secrets.token_urlsafe(32)
         expires_at = int(now_s) + seconds
@@ -89,10 +97,24 @@ class ClientSecrets:
         secret = self._open.get(digest_of(presented))
         return secret if secret is not None and self._now_s() < secret.expires_at else None
 
-    def retry_after_s(self) -> int:
-        """How long until the first of them expires; at least a second."""
-        first = min((secret.expires_at for secret in self._open.values()), default=0)
-        return max(1, math.ceil(first - self._now_s()))
+    def retry_after_s(self, maker: Caller) -> int:
+        """How long until a secret expires, one of `maker` if it has its share; at least 1."""
+        own = self._of(maker)
+        shared = _room(own, b"", MAX_SECRETS_EACH, MAX_KEPT_BYTES_EACH)
+        ends = (secret.expires_at for secret in (self._open.values() if shared else own))
+        return max(1, math.ceil(min(ends, default=0) - self._now_s()))
+
+    def _of(self, maker: Caller) -> list[Secret]:
+        """What is counted in the name of this maker."""
+        if maker.holder is None:
+            return []
+        return [secret for secret in self._open.values() if secret.maker.holder == maker.holder]
+
+
+def _room(secrets: list[Secret], kept: bytes, most: int, most_bytes: int) -> bool:
+    """Whether one more that keeps `kept` goes beside `secrets`."""
+    size = len(kept) + sum(len(secret.session) for secret in secrets)
+    return len(secrets) < most and size <= most_bytes
 
 
 # --- the route ---------------------------------------------------------------
@@ -191,7 +213,7 @@ def _issue(body: bytes | None, caller: Caller, options: ClientSecretsOptions) ->
             429,
             "rate_limit_exceeded",
             "Too many client secrets are open; try again when some have expired.",
-            retry_after_s=options.secrets.retry_after_s(),
+            retry_after_s=options.secrets.retry_after_s(caller),
         )
     value, expires_at = issued
     answer = {"value": value, "expires_at": expires_at, "session": orjson.Fragment(session)}

@@ -28,7 +28,7 @@ class Limits:
     sessions_per_address: int
     """Conversations from one address without a key."""
     requests: int
-    """REST requests that an engine works for."""
+    """REST requests that an engine works for; one key or address may have half of them."""
 
 
 class Places:
@@ -44,11 +44,16 @@ class Places:
         """How many are held now, by all together."""
         return self._taken
 
+    @property
+    def half(self) -> int:
+        """Half of all, rounded up: for one who is to leave room for others."""
+        return -(-self._most // 2)
+
     @contextmanager
     def place(self, holder: str | None = None, most: int | None = None) -> Iterator[Full | None]:
         """Hold a place for the time of the `with`; yields why there is none, else None.
 
-        `holder` may hold `most` at the same time; None: as many as there are.
+        `holder` may hold `most` at the same time; either None: as many as there are.
         """
         if self._taken >= self._most:
             yield "all"

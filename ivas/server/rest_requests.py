@@ -1,7 +1,8 @@
 """What all REST requests that make an engine work have in common.
 
-They are counted from their first byte to their last, their size and the time they
-take to arrive are limited, and when their client leaves, their work ends with it.
+They are counted from their first byte to their last, no key and no address has more
+than half of the places, their size and the time they take to arrive are limited, and
+when their client leaves, their work ends with it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from ivas.engines import Engine, Status
 from ivas.errors import EngineUnavailable
 from ivas.keys import Scope as KeyScope
 
-from .limits import Places
+from .limits import Full, Places
 from .rest_errors import RequestRefused
-from .security import Refusal
+from .security import Caller, Refusal
 
 T = TypeVar("T")
 
@@ -32,7 +33,11 @@ RETRY_AFTER_S = 1
 
 
 class Admit(Protocol):
-    """Whether a request may be served: None, or the answer that refuses it."""
+    """Whether a request may be served: None, or the answer that refuses it.
+
+    If it may, whose it is stands in its state as `caller`, a `Caller`: `Served` counts in
+    that name.
+    """
 
     def __call__(self, request: Request, scope: KeyScope) -> JSONResponse | None: ...
 
@@ -60,17 +65,22 @@ class Served(Response):
                     held.close()
                 await send(message)
 
-            if held.enter_context(self._places.place()) is not None:
-                raise RequestRefused(
-                    Refusal(
-                        429,
-                        "rate_limit_exceeded",
-                        "This server works on as many requests as it can; try again in a moment.",
-                        retry_after_s=RETRY_AFTER_S,
-                    )
-                )
+            request = Request(scope, receive)
+            caller: Caller | None = getattr(request.state, "caller", None)
+            place = self._places.place(caller.holder if caller else None, self._places.half)
+            if (full := held.enter_context(place)) is not None:
+                raise self._no_place(full)
             with suppress(ClientDisconnect):  # before its request had arrived
-                await self._work(Request(scope, receive), sent)
+                await self._work(request, sent)
+
+    def _no_place(self, full: Full) -> RequestRefused:
+        why = "This server works on as many requests as it can; try again in a moment."
+        if full == "holder":
+            why = (
+                f"This server works on {self._places.half} requests with this key or from this "
+                "address, and on no more at once; try again when one has ended."
+            )
+        return RequestRefused(Refusal(429, "rate_limit_exceeded", why, retry_after_s=RETRY_AFTER_S))
 
 
 def limited(request: Request, *, most_bytes: int, most: str) -> Request:

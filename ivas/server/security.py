@@ -3,14 +3,13 @@
 Without a key everybody on this machine may (the server then listens on loopback
 only, see `settings.py`). With one, it comes as `Authorization: Bearer KEY`, or from
 a browser's WebSocket, which cannot set headers, as the subprotocol
-`openai-insecure-api-key.KEY`. Keys are compared in constant time and never logged.
+`openai-insecure-api-key.KEY`. Keys are never logged.
 
-This file reads and words; `admission.py` decides.
+This file reads and words; `admission.py` compares and decides.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -22,6 +21,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from ivas.keys import Key, Scope
+
+from .limits import network_of
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 SUBPROTOCOL = "realtime"
@@ -37,18 +38,6 @@ def given_key(headers: Mapping[str, str], subprotocols: Iterable[str] = ()) -> s
         if offered.startswith(KEY_SUBPROTOCOL):
             return offered.removeprefix(KEY_SUBPROTOCOL)
     return None
-
-
-def allowed(key: str | None, presented: str | None) -> bool:
-    """Whether `presented` opens a server whose key is `key` (None = open)."""
-    if key is None:
-        return True
-    return presented is not None and hmac.compare_digest(_bytes(presented), _bytes(key))
-
-
-def _bytes(text: str) -> bytes:
-    """A header may hold what no encoding could: `surrogatepass` takes that too."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:
@@ -156,6 +145,16 @@ class Caller:
     """The named key it came with."""
     bound_session: dict[str, Any] | None = None
     """What its client secret makes the default: the changes a `session.update` would bring."""
+
+    @property
+    def holder(self) -> str | None:
+        """In whose name is counted what this caller holds: the key, without one the network.
+
+        None: the key of the settings, whose holder only the whole bounds.
+        """
+        if self.key is not None:
+            return self.key.name
+        return None if self.name == API_KEY_NAME else network_of(self.name)
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -24,6 +25,8 @@ from ivas.keys import KeyRing, Scope, add_key, revoke_key
 from ivas.server.admission import Admission, turn_away
 from ivas.server.client_secrets import ClientSecrets
 from ivas.server.limits import Limits
+from ivas.server.rest_errors import install_rest_errors
+from ivas.server.rest_requests import Served
 from ivas.server.security import Caller, Refusal, cors
 
 START_S = 1_800_000_000.0
@@ -381,22 +384,76 @@ def test_what_is_refused_for_another_reason_holds_nothing(folder: Path) -> None:
     with ExitStack() as stack:
         wrong = [websocket("wrong"), websocket(API_KEY, origin="https://evil.example")]
         assert sessions(door, stack, *wrong) == [401, 403]
-        assert stack.enter_context(door.admission.request(request("wrong"), "speech"))
-        assert (door.admission.sessions.taken, door.admission.requests.taken) == (0, 0)
+        assert door.admission.sessions.taken == 0
 
 
-def test_requests_are_bounded_too(folder: Path) -> None:
-    door = Door(folder, limits=Limits(9, 9, 9, 1))
-    with door.admission.request(request(), "speech") as first:
-        assert status(first) == 200
-        with door.admission.request(request(), "speech") as second:
-            assert isinstance(second, Refusal)
-            assert (second.status, second.code) == (429, "rate_limit_exceeded")
-            answer = second.response()
+class Work:
+    """A route behind a door, whose requests are worked on until `gate` opens."""
+
+    def __init__(self, door: Door) -> None:
+        self.gate = asyncio.Event()
+        self._settled = asyncio.Semaphore(0)
+        """Once for each request that is answered or has a place."""
+        self._places = door.admission.requests
+        self._app = FastAPI()
+        install_rest_errors(self._app)
+
+        @self._app.post("/v1/work")
+        async def route(request: Request) -> Response:
+            refusal = door.admission.admit_request(request, "speech")
+            return refusal or Served(self._places, self._answer)
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        self._settled.release()
+        await self.gate.wait()
+        await Response()(request.scope, request.receive, send)
+
+    async def ask(self, key: str | None = None, address: str = "127.0.0.1") -> int:
+        transport = httpx.ASGITransport(self._app, client=(address, 5))
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            answer = await http.post("/v1/work", headers=headers)
+        self._settled.release()
+        if answer.status_code == 429:
             assert answer.headers["retry-after"] == "1"
-        assert door.admission.admit_request(request(), "speech") is None  # no place needed
-    with door.admission.request(request(), "speech") as third:
-        assert status(third) == 200
+            assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        return answer.status_code
+
+    async def at_once(self, *asking: Coroutine[Any, Any, int]) -> tuple[list[int], int]:
+        """What they are answered, and how many places they held."""
+        self.gate.clear()
+        self._settled = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(one) for one in asking]
+        async with asyncio.timeout(10):
+            for _ in tasks:
+                await self._settled.acquire()
+        taken = self._places.taken
+        self.gate.set()
+        return await asyncio.gather(*tasks), taken
+
+
+@pytest.mark.parametrize(("places", "each"), [(1, 1), (4, 2), (5, 3)])
+async def test_one_key_or_address_has_half_of_the_places_for_requests(
+    folder: Path, places: int, each: int
+) -> None:
+    door = Door(folder, limits=Limits(9, 9, 9, places))
+    work = Work(door)
+    network = [work.ask(address=f"2001:db8::{number}") for number in range(6)]
+    answers, taken = await work.at_once(*network)
+    assert (sorted(answers), taken) == ([200] * each + [429] * (6 - each), each)
+
+    phone, tablet = door.add("phone", "speech"), door.add("tablet", "speech")
+    asking = [work.ask(key) for key in [phone] * 6 + [tablet] * 6 + ["wrong"]]
+    answers, taken = await work.at_once(*asking)
+    assert (sorted(answers[:6]), taken) == ([200] * each + [429] * (6 - each), places)
+    assert sorted(answers[6:]) == [200] * (places - each) + [401] + [429] * (6 - places + each)
+    assert not door.admission.requests._held
+
+
+async def test_the_key_of_the_settings_may_have_all_places(folder: Path) -> None:
+    work = Work(Door(folder, api_key=API_KEY, limits=Limits(9, 9, 9, 4)))
+    answers, _ = await work.at_once(*[work.ask(API_KEY) for _ in range(5)])
+    assert sorted(answers) == [200] * 4 + [429]
 
 
 async def test_a_cancelled_conversation_gives_its_place_back(folder: Path) -> None:

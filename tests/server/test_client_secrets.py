@@ -286,6 +286,39 @@ async def test_what_they_keep_is_bounded_too(monkeypatch: pytest.MonkeyPatch) ->
     assert (await server.post({})).status_code == 200
 
 
+async def test_one_key_does_not_take_the_room_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SECRETS_EACH", 2)
+    path = tmp_path / "keys.json"
+    keys = [add_key(path, name, ["talk"], now_s=START_S)[1] for name in ("phone", "tablet")]
+    phone, tablet, settings = ({"authorization": f"Bearer {k}"} for k in [*keys, "sk-right"])
+    server = Server("sk-right", path)
+    for_long = {"expires_after": {"seconds": 60}}
+    assert (await server.post({"expires_after": {"seconds": 10}}, headers=tablet)).is_success
+    for _ in range(2):
+        assert (await server.post(for_long, headers=phone)).is_success
+    refused = await server.post({}, headers=phone)
+    # The tablet's are of no use to it.
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert (await server.post({}, headers=tablet)).is_success
+    for _ in range(5):
+        assert (await server.post({}, headers=settings)).is_success
+    server.now_s += 60
+    assert (await server.post({}, headers=phone)).is_success
+
+
+async def test_what_one_key_keeps_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES_EACH", 5000)
+    secrets = ClientSecrets()
+    phone, tablet = (Caller(ip, frozenset({"talk"})) for ip in ("10.0.0.1", "10.0.0.2"))
+    long = {"instructions": "x" * 3000}
+    assert secrets.issue(phone, seconds=60, session=long)
+    assert secrets.issue(phone, seconds=60, session=long) is None
+    assert secrets.issue(phone, seconds=60, session={})
+    assert secrets.issue(tablet, seconds=60, session=long)
+
+
 # --- the secrets -------------------------------------------------------------
 
 

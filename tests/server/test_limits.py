@@ -22,6 +22,12 @@ def test_a_place_is_held_for_the_time_of_the_with() -> None:
     assert places.taken == 0
 
 
+@given(st.integers(1, 10_000))
+def test_half_leaves_room_for_one_more_unless_there_is_one_only(most: int) -> None:
+    assert Places(most).half == (most // 2 if most % 2 == 0 else most // 2 + 1)
+    assert 1 <= Places(most).half <= most
+
+
 def test_one_holder_leaves_room_for_others() -> None:
     places = Places(3)
     with places.place("a", 1), places.place("a", 1) as again, places.place("b", 1) as other:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from ivas.server.security import (
     Refusal,
-    allowed,
     browsers_origin,
     foreign_page,
     given_key,
@@ -41,26 +40,6 @@ def test_a_key_is_a_header_or_a_subprotocol(
     headers: dict[str, str], subprotocols: list[str], key: str | None
 ) -> None:
     assert given_key(headers, subprotocols) == key
-
-
-@pytest.mark.parametrize(
-    ("key", "presented", "in_"),
-    [
-        (None, None, True),
-        (None, "anything", True),
-        ("sk-1", "sk-1", True),
-        ("sk-1", "sk-2", False),
-        ("sk-1", "", False),
-        ("sk-1", None, False),
-        ("schlüssel", "schlüssel", True),
-        ("sk-1", "schlüssel", False),
-        ("sk-1", "\udcff", False),
-    ],
-)
-def test_without_a_key_everybody_may_with_one_only_who_has_it(
-    key: str | None, presented: str | None, in_: bool
-) -> None:
-    assert allowed(key, presented) is in_
 
 
 @pytest.mark.parametrize(
