@@ -56,9 +56,17 @@ class Progress:
 
 def http_client() -> httpx.AsyncClient:
     """A client for `download`. Proxies and certificates as the environment has them."""
+
+    async def stay_encrypted(response: httpx.Response) -> None:
+        if not response.has_redirect_location or response.url.scheme != "https":
+            return
+        if response.url.join(response.headers["location"]).scheme != "https":
+            raise failures.Unencrypted("a redirect from https to http")
+
     return httpx.AsyncClient(
         headers={"User-Agent": f"ivas/{__version__}"},
         timeout=httpx.Timeout(30.0, connect=15.0),
+        event_hooks={"response": [stay_encrypted]},
     )
 
 
@@ -201,6 +209,7 @@ class _Job:
                     url,
                     self._path / file.name,
                     model_id=self._model.id,
+                    size_bytes=file.size_bytes,
                     sha256=file.sha256,
                     there=there,
                     on_start=self._on_start,

@@ -35,6 +35,10 @@ class Failure:
     """Nothing has answered."""
 
 
+class Unencrypted(httpx.HTTPError):
+    """An encrypted address sends on to one that is not, which is not followed."""
+
+
 def of_answer(response: httpx.Response, model_id: str) -> Failure:
     """What an answer means that is not the file."""
     status, host = response.status_code, response.url.host
@@ -92,6 +96,12 @@ def of_error(error: httpx.HTTPError | httpx.InvalidURL, host: str) -> Failure:
         )
     if isinstance(error, httpx.TimeoutException):
         return Failure(f"{host} has stopped sending; {_LATER}", again=True)
+    if isinstance(error, Unencrypted):
+        return Failure(
+            f"{host} sends this machine on to an address without encryption, which is not "
+            f"followed; {_OTHER_HUB}",
+            again=False,
+        )
     if isinstance(error, httpx.TooManyRedirects):
         return Failure(f"{host} sends this machine round in circles; {_OTHER_HUB}", again=False)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
@@ -102,6 +112,15 @@ def of_error(error: httpx.HTTPError | httpx.InvalidURL, host: str) -> Failure:
 def cut(host: str) -> Failure:
     """The connection ended before the file did."""
     return Failure(f"The connection to {host} was cut; {_LATER}", again=True)
+
+
+def too_long(host: str, name: str, size_bytes: int) -> Failure:
+    """More came than the file can have, and there was no end to it."""
+    return Failure(
+        f"{host} sent much more than the {shown_size(size_bytes)} that {name} has, so it was "
+        f"stopped; {_OTHER_HUB}",
+        again=False,
+    )
 
 
 def login_page(host: str) -> Failure:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 18
 """Written and hashed at once; what a cut connection loses at most."""
+MOST_OF_SIZE = 1.2
+"""Of what the catalogue says a file has, that much may come without being announced."""
 _HASH_BLOCK_BYTES = 1 << 23
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -79,6 +81,7 @@ async def fetch(
     place: Path,
     *,
     model_id: str,
+    size_bytes: int,
     sha256: str | None,
     there: Content | None,
     on_start: Callable[[int | None, int], None],
@@ -86,6 +89,7 @@ async def fetch(
 ) -> StoredFile:
     """Fetch `url` to `place`, going on where an earlier attempt stopped.
 
+    `size_bytes` is about what it should have: an answer without end is stopped beyond it.
     `sha256` is what the file must have, if that is known. `there` is what lies at `place`
     already: it stays, unless the server says that it is another file, which is an error.
     `on_start(total, done)` is called when the server has answered, and may raise;
@@ -97,7 +101,9 @@ async def fetch(
     await on_thread(part.open)
     try:
         if part.remote is None or part.remote.total_bytes != part.done_bytes:
-            kept = await _receive(client, url, part, model_id, sha256, there, on_start, on_bytes)
+            kept = await _receive(
+                client, url, part, model_id, size_bytes, sha256, there, on_start, on_bytes
+            )
             if kept is not None:
                 return kept
         else:
@@ -143,6 +149,7 @@ async def _receive(
     url: str,
     part: _Part,
     model_id: str,
+    size_bytes: int,
     sha256: str | None,
     there: Content | None,
     on_start: Callable[[int | None, int], None],
@@ -181,7 +188,11 @@ async def _receive(
                 raise Attempt(failures.cut(host))
             on_start(remote.total_bytes, start)
             await _hash_beginning(part, start, remote)
+            most_bytes = max(int(size_bytes * MOST_OF_SIZE), remote.total_bytes or 0)
             async for block in response.aiter_bytes(BLOCK_BYTES):
+                if part.done_bytes + len(block) > most_bytes:
+                    await on_thread(part.discard)
+                    raise Attempt(failures.too_long(host, part.place.name, size_bytes))
                 await on_thread(part.write, block)
                 on_bytes(part.done_bytes)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

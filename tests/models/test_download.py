@@ -339,6 +339,36 @@ async def test_a_silent_server_is_left(server: FileServer, get: Downloader) -> N
         await get(MODEL, client=silent)
 
 
+@pytest.mark.parametrize(
+    ("location", "followed"),
+    [
+        ("http://cdn.example/x", False),
+        ("http://hub.example/x", False),
+        ("//cdn.example/x", True),
+        ("/x", True),
+        ("https://cdn.example/x", True),
+    ],
+)
+async def test_what_began_encrypted_stays_so(
+    get: Downloader, location: str, followed: bool
+) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        if len(asked) == 1:
+            return httpx.Response(302, headers={"Location": location})
+        return httpx.Response(404)
+
+    async with http_client() as usual:
+        hooks = usual.event_hooks
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), event_hooks=hooks)
+    why = "does not have tiny" if followed else r"hub\.example sends .* without encryption"
+    with pytest.raises(ModelError, match=why):
+        await get(MODEL, client=client, hub="https://hub.example")
+    assert len(asked) == (2 if followed else 1)
+
+
 async def test_a_proxy_that_is_not_there(get: Downloader) -> None:
     through = httpx.AsyncClient(proxy="http://127.0.0.1:9", trust_env=False)
     with pytest.raises(ModelError, match=r"cannot be reached; check .* HTTPS_PROXY"):

@@ -31,6 +31,7 @@ ERRORS = [
     (httpx.WriteError("x"), "was cut; try again later", True),
     (httpx.RemoteProtocolError("x"), "was cut; try again later", True),
     (httpx.TooManyRedirects("x", request=REQUEST), "round in circles", False),
+    (failures.Unencrypted("x"), "an address without encryption, which is not followed", False),
     (httpx.UnsupportedProtocol("x"), "The address of the hub is not usable", False),
     (httpx.InvalidURL("x"), "The address of the hub is not usable", False),
 ]

@@ -51,6 +51,28 @@ async def test_a_file_comes(server: FileServer, get: Downloader, hub: bool, leng
     assert server.ranges(PATH) == [None]
 
 
+async def test_an_answer_without_end_is_stopped(server: FileServer, get: Downloader) -> None:
+    served = serve(server, UNPUBLISHED, FILES, length=False)
+    served.content = content(len(DATA) * 6 // 5)
+    with pytest.raises(ModelError, match="checksum"):  # a fifth more is let come
+        await get(MODEL)
+    served.content = content(20_000_000)
+    with pytest.raises(
+        ModelError, match=r"sent much more than the 3 MB that model\.bin has, so it was stopped"
+    ) as caught:
+        await get(UNPUBLISHED)
+    assert str(caught.value).endswith("choose another hub: IVAS_MODELS_HUB")
+    assert not list(get.root.glob("tiny/model.bin*"))
+    assert not get.pauses_s
+    assert max(progress.done_bytes for progress in get.progress) <= len(DATA) * 6 // 5
+
+
+async def test_what_has_grown_comes_if_it_is_announced(server: FileServer, get: Downloader) -> None:
+    serve(server, UNPUBLISHED, FILES).content = content(5_000_000)
+    await get(UNPUBLISHED)
+    assert (get.root / "tiny" / "model.bin").read_bytes() == content(5_000_000)
+
+
 @pytest.mark.parametrize("hub", [True, False])
 async def test_cut_connections_are_gone_on_from(
     server: FileServer, get: Downloader, hub: bool
