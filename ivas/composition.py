@@ -117,20 +117,19 @@ def make_tts(name: str, settings: Settings) -> TTS:
         case "xtts":
             from .engines.tts.xtts import XttsTTS
 
-            accepted = ModelStore(settings.models_dir).licence_accepted(XTTS)
+            tts = settings.tts
+            store = ModelStore(settings.models_dir)
             return XttsTTS(
                 model_dir=settings.models_dir / XTTS,
-                device="cuda" if settings.tts.use_gpu else "cpu",
-                voices_dir=settings.tts.voices_dir,
-                licence_accepted=settings.tts.xtts_licence_accepted or accepted,
-                language=settings.tts.language,
+                device="cuda" if tts.use_gpu else "cpu",
+                voices_dir=tts.voices_dir,
+                licence_accepted=lambda: tts.xtts_licence_accepted or store.licence_accepted(XTTS),
+                language=tts.language,
             )
         case "kokoro":
             from .engines.tts.kokoro import KokoroTTS
 
-            whole, small = (settings.models_dir / name for name in ("kokoro", "kokoro-int8"))
-            model_dir = small if small.exists() and not whole.exists() else whole
-            return KokoroTTS(model_dir=model_dir, threads=settings.tts.threads)
+            return KokoroTTS(model_dir=lambda: _kokoro_dir(settings), threads=settings.tts.threads)
         case "piper":
             from .engines.tts.piper import PiperTTS
 
@@ -234,6 +233,12 @@ def whisper_dir(settings: Settings) -> Path:
     """Where it is. `asr.model` may also be the path of a converted model."""
     given = Path(settings.asr.model or "").expanduser()
     return given if given.is_absolute() else settings.models_dir / whisper_model(settings)
+
+
+def _kokoro_dir(settings: Settings) -> Path:
+    """The whole model, or the small one where there is no other. Either may come later."""
+    whole, small = (settings.models_dir / name for name in ("kokoro", "kokoro-int8"))
+    return small if small.exists() and not whole.exists() else whole
 
 
 def on_cuda(device: str, settings: Settings) -> bool:

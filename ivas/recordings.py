@@ -21,11 +21,15 @@ from .errors import EngineError, EngineTimeout
 
 CUT_SILENCE_MS = 600
 """Pause at which a recording is cut: about the end of a sentence."""
-LONGEST_MS = 25_000
+LONGEST_MS = 12_000
+"""Longest stretch, which is how long somebody who talks with the assistant may find the ASR
+busy with it: a tenth of this on four cores with Whisper `base`."""
 PADDING_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 """Heard by the ASR around each stretch, as far as it is not part of another: 300 ms."""
+QUEUE_S = 30.0
 CATCH_UP = 0.5
-"""Seconds granted for each second of a stretch, beside the usual deadline."""
+"""Seconds granted for a stretch and for each second of it, beside the usual deadline: everybody
+who talks with the assistant goes before it, and other recordings may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ async def transcribe(
 ) -> AsyncGenerator[Said, None]:
     """What is said in each stretch, as soon as it is known; stretches without words are left out.
 
-    `how`: what `asr.open` takes. Raises EngineError.
+    `how`: what `asr.open` takes. `timeout_s`: what the ASR may take for a stretch; waiting for
+    its turn comes on top. Raises EngineError.
     """
     for number, stretch in enumerate(speech):
         before = speech[number - 1].end_sample if number else 0
@@ -122,8 +127,11 @@ async def transcribe(
         utterance = asr.open(**how)
         try:
             utterance.push(recording[begin:end])
-            async with asyncio.timeout(timeout_s + (end - begin) / SAMPLE_RATE_HZ * CATCH_UP):
-                transcript = await utterance.transcript()
+            length_s = (end - begin) / SAMPLE_RATE_HZ
+            async with asyncio.timeout(timeout_s + QUEUE_S + length_s * CATCH_UP):
+                transcript = await utterance.transcript(urgent=False)
+                if transcript.end_sample < end - begin:  # of an engine that makes no partials
+                    transcript = await utterance.transcript()
         except TimeoutError:
             raise EngineTimeout(
                 "The speech recogniser did not answer in time; try again, or send a shorter "

@@ -19,7 +19,7 @@ from .audio.resample import Resampler
 from .conversation.events import Failure, Outcome
 from .conversation.history import SpokenText
 from .conversation.sentences import ClauseSplitter
-from .engines import LLM, TTS, Message, Priority, Tool, ToolCall
+from .engines import LLM, TTS, AudioChunk, Message, Priority, Tool, ToolCall
 from .errors import EngineError, EngineTimeout
 from .latency import Marks
 from .playout import BYTES_PER_MS, RATE_HZ, Playout
@@ -39,7 +39,10 @@ class ReplyLimits:
     """Without a token until then, the user is told to wait."""
     first_token_s: float = 15.0
     token_stall_s: float = 5.0
+    queue_s: float = 20.0
+    """For the voice to come to a clause: it speaks one at a time, for everybody."""
     first_audio_s: float = 5.0
+    """From then on."""
     audio_stall_s: float = 5.0
 
 
@@ -86,6 +89,7 @@ class Producer:
         self._messages = messages
         self._tools = tools
         self._tool_choice = tool_choice
+        self._offered = {tool.name for tool in tools} if tool_choice != "none" else set()
         self._max_tokens = max_tokens
         self._playout = playout
         self._spoken = spoken
@@ -167,7 +171,7 @@ class Producer:
             wait_s = limits.first_token_s
             while (token := await _next(stream, wait_s, "The language model")) is not None:
                 if isinstance(token, ToolCall):
-                    if self._tools:
+                    if token.name in self._offered:
                         self._calls.append(_fit_for_the_wire(token))
                     else:
                         self._uninvited = True
@@ -221,29 +225,45 @@ class Producer:
             speed=speech.speed,
             priority=priority,
         )
-        resampler: Resampler | None = None
-        wait_s = self._limits.first_audio_s
-        async with aclosing(stream):
-            while (chunk := await _next(stream, wait_s, "The voice")) is not None:
-                wait_s = self._limits.audio_stall_s
-                if len(chunk.pcm) % 2:
-                    raise EngineError("The voice sent broken audio (half a sample).")
-                if resampler is None:
-                    resampler = Resampler(chunk.rate_hz, RATE_HZ)
-                await self._put(resampler.push(chunk.pcm))
-        if resampler is not None:
-            await self._put(resampler.finish())
+        async with aclosing(sound_of(stream, self._limits)) as sound:
+            async for pcm in sound:
+                self._on_progress()
+                if pcm:
+                    await self._put(pcm)
 
     async def _put(self, pcm: bytes) -> None:
-        if not pcm:
-            return
         if not self._sounded:
             self._sounded = True
             self._marks.mark("first_audio")
         self._spoken.add(len(pcm) / BYTES_PER_MS)
         self._playout.put_sound(pcm)
-        self._on_progress()
         await self._playout.room()
+
+
+async def sound_of(
+    stream: AsyncGenerator[AudioChunk, None], limits: ReplyLimits
+) -> AsyncGenerator[bytes, None]:
+    """What a TTS engine makes of one text, as PCM16 at `RATE_HZ`; closes `stream`.
+
+    b"" where nothing is heard yet but something goes on.
+    Raises EngineError, EngineTimeout if the engine keeps us waiting beyond `limits`.
+    """
+    resampler: Resampler | None = None
+    wait_s, who = limits.queue_s, "The voice, which serves one after the other,"
+    async with aclosing(stream):
+        while (chunk := await _next(stream, wait_s, who)) is not None:
+            wait_s, who = limits.audio_stall_s, "The voice"
+            if len(chunk.pcm) % 2:
+                raise EngineError("The voice sent broken audio (half a sample).")
+            if chunk.pcm:
+                resampler = resampler or Resampler(chunk.rate_hz, RATE_HZ)
+                yield resampler.push(chunk.pcm)
+            else:
+                if resampler is None:
+                    wait_s = limits.first_audio_s
+                yield b""
+    if resampler is not None:
+        yield resampler.finish()
 
 
 def _fit_for_the_wire(call: ToolCall) -> ToolCall:

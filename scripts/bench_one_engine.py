@@ -231,7 +231,7 @@ async def tts_figures(tts: TTS, rounds: int, most_audio_s: float) -> Figures:
             )
             async with aclosing(speech):
                 async for chunk in speech:
-                    if not spoken_s:
+                    if chunk.pcm and not spoken_s:
                         first_ms.append((clock() - begin) * 1000)
                     spoken_s += len(chunk.pcm) / 2 / chunk.rate_hz
                     if spoken_s >= most_audio_s:

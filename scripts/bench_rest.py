@@ -83,7 +83,7 @@ class Watched:
         how = {"voice": voice, "language": language, "speed": speed, "priority": priority}
         waiting = priority == "first"
         async for chunk in self._engine.stream(text, **how):  # type: ignore[arg-type]
-            if waiting:
+            if chunk.pcm and waiting:
                 waiting = False
                 self.waits_ms.append((time.perf_counter() - began_s) * 1000)
             yield chunk

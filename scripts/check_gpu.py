@@ -88,7 +88,7 @@ async def speak(tts: TTS, row: Row) -> Samples:
         start, spoken = time.perf_counter(), b""
         rate_hz = 0
         async for chunk in tts.stream(sentence, voice=tts.voices[0].id):
-            if not spoken:
+            if chunk.pcm and not spoken:
                 first_ms.append((time.perf_counter() - start) * 1000)
             spoken, rate_hz = spoken + chunk.pcm, chunk.rate_hz
         work_s += time.perf_counter() - start

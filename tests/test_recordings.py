@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from virtual_time import virtual_time
 
 from ivas.conversation.endpointing import MIN_SILENCE_MS
 from ivas.engines import Samples, Transcript
@@ -21,6 +22,7 @@ from ivas.recordings import (
     CUT_SILENCE_MS,
     LONGEST_MS,
     PADDING_SAMPLES,
+    QUEUE_S,
     Said,
     Stretch,
     find_speech,
@@ -102,7 +104,7 @@ def test_speech_up_to_the_end() -> None:
 def test_a_long_speech_is_cut_and_nothing_of_it_lost() -> None:
     recording = sound(("tone", 60))
     stretches = found(recording)
-    assert len(stretches) == 3
+    assert len(stretches) == 5
     assert stretches[0].start_sample == 0
     for one, other in pairwise(stretches):
         assert one.end_sample == other.start_sample
@@ -187,11 +189,47 @@ async def test_a_recogniser_that_fails_leaves_nothing_open(kind: Any) -> None:
 async def test_a_recogniser_that_hangs_is_given_up() -> None:
     asr = FakeASR(ms=0, fault=Fault("hang"))
     stream = transcribe(
-        sound(("tone", 0.2)), [Stretch(0, 10)], asr, timeout_s=-1, how={"language": None}
+        sound(("tone", 0.2)), [Stretch(0, 10)], asr, timeout_s=-math.inf, how={"language": None}
     )
     with pytest.raises(EngineTimeout, match="send a shorter recording"):
         await anext(stream)
     assert asr.open_utterances == 0
+
+
+@pytest.mark.parametrize(("partials", "urgent"), [(True, [False]), (False, [False, True])])
+async def test_whoever_talks_with_the_assistant_is_heard_first(
+    partials: bool, urgent: list[bool]
+) -> None:
+    class Partial(FakeASR):
+        """Without `partials` it makes none, as the engine of a remote server."""
+
+        def open(self, **how: Any) -> Any:
+            utterance = super().open(**how)
+            transcript = utterance.transcript
+
+            async def noted(*, urgent: bool = True) -> Transcript:
+                asked.append(urgent)
+                if not (urgent or partials):
+                    return Transcript("", 1, 0)
+                return await transcript(urgent=urgent)
+
+            utterance.transcript = noted  # type: ignore[method-assign]
+            return utterance
+
+    asked: list[bool] = []
+    (only,) = await said(sound(("tone", 1)), Partial(ms=0))
+    assert only.transcript.text == "what time is it"
+    assert asked == urgent
+
+
+@virtual_time
+async def test_a_full_queue_is_waited_for() -> None:
+    for wait_s, patient in (5 + QUEUE_S, True), (5 + QUEUE_S + 2, False):
+        asr = FakeASR(ms=wait_s * 1000)
+        try:
+            assert len(await said(sound(("tone", 1)), asr)) == patient
+        except EngineTimeout:
+            assert not patient
 
 
 async def test_closing_closes_the_utterance() -> None:

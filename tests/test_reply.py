@@ -97,6 +97,7 @@ async def produce(
     max_tokens: int = 1024,
     outlet: Outlet | None = None,
     tools: Sequence[Tool] = (),
+    tool_choice: str = "auto",
 ) -> tuple[Production, Outlet, SpokenText]:
     loop = asyncio.get_running_loop()
     outlet = outlet or Outlet()
@@ -108,6 +109,7 @@ async def produce(
         speech=None if tts is None else Speech(tts, "", None, 1.0, notices("en")),
         messages=[Message("user", "hello")],
         tools=tools,
+        tool_choice=tool_choice,
         max_tokens=max_tokens,
         playout=playout,
         spoken=spoken,
@@ -166,6 +168,13 @@ async def test_a_limit_of_tokens() -> None:
 async def test_a_tool_that_was_not_offered_is_not_called() -> None:
     production, outlet, _ = await produce(Tokens(ToolCall("1", "run", "{}"), "Hello."), FakeTTS())
     assert (production.failure, outlet.text) == (None, "Hello.")
+    for offered, choice in ([Tool("look")], "auto"), ([Tool("run")], "none"):
+        production, outlet, _ = await produce(
+            Tokens(ToolCall("1", "run", "{}")), tools=offered, tool_choice=choice
+        )
+        assert outlet.calls == []
+        assert production.failure is not None
+        assert "function that was not offered" in production.failure.message
 
 
 @virtual_time
@@ -243,6 +252,38 @@ async def test_a_voice_that_says_nothing_is_found_out() -> None:
     assert outlet.text == "Hello."
     production, _, _ = await produce(Tokens("Hello."), Chunks(AudioChunk(b"", 24_000)))
     assert production.failure is not None
+
+
+@pytest.mark.parametrize(
+    ("turn_s", "work_s", "code", "after_s"),
+    [
+        (LIMITS.queue_s - 1, LIMITS.first_audio_s - 1, None, None),
+        (LIMITS.queue_s + 1, 0, "engine_timeout", LIMITS.queue_s),
+        (1, LIMITS.first_audio_s + 1, "engine_timeout", 1 + LIMITS.first_audio_s),
+    ],
+)
+def test_a_voice_has_its_time_from_its_turn_on(
+    turn_s: float, work_s: float, code: str | None, after_s: float | None
+) -> None:
+    class Queued(FakeTTS):
+        async def stream(self, text: str, **how: Any) -> AsyncGenerator[AudioChunk, None]:
+            await asyncio.sleep(turn_s)
+            yield AudioChunk(b"", 8000)  # of no sound the rate is nothing to go by
+            await asyncio.sleep(work_s)
+            yield AudioChunk(bytes(4800), 24_000)
+
+    @virtual_time
+    async def check() -> None:
+        production, outlet, _ = await produce(Tokens("Hello."), Queued())
+        if code is None:
+            assert production.failure is None
+            assert outlet.sound_ms == 100
+        else:
+            assert production.failure is not None
+            assert production.failure.code == code
+            assert asyncio.get_running_loop().time() == pytest.approx(after_s, abs=0.1)
+
+    check()
 
 
 @virtual_time

@@ -199,6 +199,8 @@ async def speak(
                     ) from None
                 if chunk is None:
                     break
+                if not chunk.pcm:  # it is this text's turn
+                    continue
                 if len(chunk.pcm) % 2:
                     raise EngineError(f"{tts.name} sent broken audio (half a sample).")
                 resampler = resampler or Resampler(chunk.rate_hz, RATE_HZ)

@@ -214,6 +214,9 @@ class TTS(Engine, Protocol):
     ) -> AsyncGenerator[AudioChunk, None]:
         """Speak one clause or sentence. An unknown `voice` means the default one.
 
-        `speed` 0.25..4.0, 1.0 = natural. Nothing to say yields nothing.
+        `speed` 0.25..4.0, 1.0 = natural. Nothing to say yields no sound.
+        An engine whose model is shared says that it is this text's turn with an empty
+        chunk before the first sound: who listens is patient until then, and strict from
+        then on. So is one that has no queue but whose work may hang.
         Raises EngineError while iterating.
         """

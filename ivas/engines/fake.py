@@ -326,6 +326,8 @@ class FakeTTS(_Startable):
         number = 0
         self.live_streams += 1
         try:
+            if left > 0:
+                yield AudioChunk(b"", self._rate_hz)  # there is no queue: it is its turn
             while left > 0:
                 await _until(start + self._first_s + number * CHUNK_MS / 1000 * self._rtf)
                 kind = await self._trouble.strike(number)

@@ -117,7 +117,10 @@ class ModelProcess:
     async def stream(
         self, request: Mapping[str, Any], *, priority: Priority = "later"
     ) -> AsyncGenerator[bytes, None]:
-        """The chunks of the answer to one request. Raises EngineError while iterating."""
+        """b"" as soon as the worker has the request, then the chunks of its answer.
+
+        Raises EngineError while iterating.
+        """
         await self._slots.acquire(priority)
         try:
             process = await self._serving()
@@ -126,6 +129,7 @@ class ModelProcess:
             self._slots.release()
             raise
         try:
+            yield b""
             while (chunk := await call.chunks.get()) is not None:
                 yield chunk
         finally:
@@ -187,8 +191,8 @@ class ModelProcess:
             self._failed(
                 EngineUnavailable(
                     f"{self.name} is out of service because its worker process died "
-                    f"{self._deaths} times in a row; see the server's log for why, and restart "
-                    "the server.",
+                    f"{self._deaths} times in a row; it is started again after "
+                    f"{self._retry_s:g} s, and the server's log says why it died.",
                     code=CRASHED,
                 )
             )

@@ -11,7 +11,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -21,12 +21,11 @@ from fastapi.responses import Response
 from starlette.types import Send
 
 from ivas.audio.encode import FORMATS, MEDIA_TYPES, RATE_HZ, AudioFormat, Encoder
-from ivas.audio.resample import Resampler
 from ivas.conversation.sentences import ClauseSplitter
-from ivas.engines import TTS, AudioChunk, Priority
+from ivas.engines import TTS
 from ivas.engines.voices import choose
-from ivas.errors import ClientError, EngineError, EngineTimeout
-from ivas.reply import ReplyLimits
+from ivas.errors import ClientError, EngineError
+from ivas.reply import ReplyLimits, sound_of
 from ivas.text.spoken import speakable
 
 from .limits import Places
@@ -69,8 +68,10 @@ class SpeechOptions:
     speed: float = 1.0
     longest_input: int = 4096
     """Characters, as in the OpenAI API."""
-    limits: ReplyLimits = ReplyLimits()
-    """How long the engine may keep a client waiting."""
+    limits: ReplyLimits = field(default_factory=ReplyLimits)
+    """How long the engine may keep a client waiting,"""
+    queue_s: float = 60.0
+    """but for its turn this long: conversations go before it."""
     unready: Callable[[], str | None] = lambda: None
     """One sentence while the engines are loading, else None."""
 
@@ -105,7 +106,7 @@ async def _serve(options: SpeechOptions, request: Request, send: Send) -> None:
     wish = _parse(body, options)
     tts = options.tts()
     need_ready(options.unready(), tts)
-    speaking = _Speaking(tts, wish, options.limits)
+    speaking = _Speaking(tts, wish, replace(options.limits, queue_s=options.queue_s))
     await attended(request.receive, speaking.send_to(send))
 
 
@@ -228,14 +229,15 @@ class _Speaking:
 
     async def _sound(self) -> AsyncGenerator[bytes, None]:
         """PCM16 at `RATE_HZ`."""
-        priority: Priority = "first"
+        speaks = False
         for clause in _clauses(self._wish.text):
             if text := speakable(clause):
-                async with aclosing(self._clause(text, priority)) as sound:
+                speaks = True
+                async with aclosing(self._clause(text)) as sound:
                     async for pcm in sound:
-                        yield pcm
-                priority = "later"
-        if priority == "first":
+                        if pcm:
+                            yield pcm
+        if not speaks:
             yield NOTHING_TO_SAY
         elif not self._samples:
             raise EngineError(
@@ -243,28 +245,16 @@ class _Speaking:
                 code="tts_silent",
             )
 
-    async def _clause(self, text: str, priority: Priority) -> AsyncGenerator[bytes, None]:
+    def _clause(self, text: str) -> AsyncGenerator[bytes, None]:
         wish, tts = self._wish, self._tts
         stream = tts.stream(
             text,
             voice=choose(wish.voice, tts.voices, language=wish.language),
             language=wish.language,
             speed=wish.speed,
-            priority=priority,
+            priority="later",  # who talks with the assistant hears every pause, a file has none
         )
-        resampler: Resampler | None = None
-        wait_s = self._limits.first_audio_s
-        async with aclosing(stream):
-            while (chunk := await _next(stream, wait_s)) is not None:
-                wait_s = self._limits.audio_stall_s
-                if len(chunk.pcm) % 2:
-                    raise EngineError("The voice sent broken audio (half a sample).")
-                if resampler is None:
-                    resampler = Resampler(chunk.rate_hz, RATE_HZ)
-                if pcm := resampler.push(chunk.pcm):
-                    yield pcm
-        if resampler is not None and (pcm := resampler.finish()):
-            yield pcm
+        return sound_of(stream, self._limits)
 
     async def _answer(self) -> AsyncGenerator[bytes, None]:
         """What is ready, in order. Raises what went wrong in making it."""
@@ -294,14 +284,3 @@ def _clauses(text: str) -> Iterator[str]:
     for at in range(0, len(text), SPLIT_AT_ONCE):
         yield from splitter.push(text[at : at + SPLIT_AT_ONCE])
     yield from splitter.finish()
-
-
-async def _next(stream: AsyncGenerator[AudioChunk, None], wait_s: float) -> AudioChunk | None:
-    """The next chunk, None at the end. Raises EngineTimeout after `wait_s`."""
-    try:
-        async with asyncio.timeout(wait_s):
-            return await anext(stream, None)
-    except TimeoutError:
-        raise EngineTimeout(
-            f"The voice did not answer within {wait_s:g} s; please try again."
-        ) from None

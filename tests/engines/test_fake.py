@@ -32,15 +32,20 @@ def tone(seconds: float = 0.032, level: float = 0.1) -> Samples:
 
 
 async def timed(stream: AsyncGenerator[T, None]) -> list[tuple[float, T]]:
-    """Everything a stream yields, with the seconds since it was asked."""
+    """Everything a stream yields but empty chunks, with the seconds since it was asked."""
     loop = asyncio.get_running_loop()
     start = loop.time()
-    return [(loop.time() - start, item) async for item in stream]
+    return [(loop.time() - start, item) async for item in stream if is_something(item)]
+
+
+def is_something(item: object) -> bool:
+    return not isinstance(item, AudioChunk) or item.pcm != b""
 
 
 async def collect(stream: AsyncGenerator[T, None], into: list[T]) -> None:
     async for item in stream:
-        into.append(item)
+        if is_something(item):
+            into.append(item)
 
 
 def words(items: list[tuple[float, Token | ToolCall]]) -> list[str]:

@@ -85,7 +85,7 @@ async def test_every_word_is_spoken_once_and_in_order() -> None:
     assert len(tts.texts) > 1
     heard = decode(io.BytesIO(answer.content), most_s=60)
     assert len(heard) / 16_000 == pytest.approx(seconds("".join(tts.texts)), abs=0.15)
-    assert [how["priority"] for how in tts.how] == ["first", *["later"] * (len(tts.texts) - 1)]
+    assert {how["priority"] for how in tts.how} == {"later"}  # conversations go first
 
 
 async def test_so_it_is_with_a_long_text() -> None:
@@ -262,7 +262,7 @@ async def test_voice_speed_and_language_reach_the_engine() -> None:
     tts = await ready()
     asked = {"input": "Hi.", "voice": {"id": "FAKE-HIGH"}, "speed": 2, "language": "en"}
     await post(tts, asked)
-    assert tts.how == [{"voice": "fake-high", "language": "en", "speed": 2.0, "priority": "first"}]
+    assert tts.how == [{"voice": "fake-high", "language": "en", "speed": 2.0, "priority": "later"}]
 
 
 async def test_what_the_client_leaves_open_the_operator_decides() -> None:
@@ -272,7 +272,7 @@ async def test_what_the_client_leaves_open_the_operator_decides() -> None:
         await post(tts, body, voice="fake-middle", speed=1.5, language="en-GB")
     assert (
         tts.how
-        == [{"voice": "fake-middle", "language": "en-GB", "speed": 1.5, "priority": "first"}] * 3
+        == [{"voice": "fake-middle", "language": "en-GB", "speed": 1.5, "priority": "later"}] * 3
     )
 
 
@@ -410,6 +410,24 @@ async def test_a_failure_before_the_first_sound_is_an_answer(
     assert "purpose" not in error["message"]  # what only the log is to know
     assert (tts.live_streams, places.taken) == (0, 0)
     assert (await post(tts, body, **how)).status_code == 200  # and works again
+
+
+async def test_who_waits_for_a_turn_is_more_patient_than_who_has_it() -> None:
+    class Queued(FakeTTS):
+        async def stream(self, text: str, **how: Any) -> AsyncGenerator[AudioChunk, None]:
+            await asyncio.sleep(turn_s)
+            yield AudioChunk(b"", 8000)  # of no sound the rate is nothing to go by
+            await asyncio.sleep(work_s)
+            yield CHUNK
+
+    how: dict[str, Any] = {"limits": ReplyLimits(queue_s=0, first_audio_s=0.5), "queue_s": 60}
+    tts = Queued()
+    await tts.start()
+    turn_s, work_s = 0.6, 0.0
+    assert (await post(tts, {"input": "Hi."}, **how)).status_code == 200
+    turn_s, work_s = 0.0, 60.0
+    answer = await post(tts, {"input": "Hi."}, **how)
+    assert answer.json()["error"]["code"] == "engine_timeout"
 
 
 @pytest.mark.parametrize("kind", ["raise", "garbage", "hang", "crash"])

@@ -100,7 +100,8 @@ class EspeakTTS:
         words_per_minute = min(450, max(80, round(NATURAL_WORDS_PER_MINUTE * speed)))
 
         def speak(emit: Emit[bytes]) -> None:
-            library.speak(text, identifier, words_per_minute, emit)
+            if emit(b""):  # it is this text's turn
+                library.speak(text, identifier, words_per_minute, emit)
 
         chunks = stream_from_thread(
             speak, name=self.name, slots=self._slots, priority=priority, most_chunks=MOST_CHUNKS

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zipfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ class KokoroTTS:
 
     name = "kokoro"
 
-    def __init__(self, *, model_dir: Path, threads: int = 0) -> None:
-        """`model_dir` bears the id of the model: `kokoro`, `kokoro-int8`.
+    def __init__(self, *, model_dir: Path | Callable[[], Path], threads: int = 0) -> None:
+        """`model_dir` bears the id of the model: `kokoro`, `kokoro-int8`. If that can change,
+        each `start` asks for it.
 
         `threads` for one call, 0 = one a physical core.
         """
-        self._dir = model_dir
+        self._model_dir = model_dir if callable(model_dir) else lambda: model_dir
         self._threads = threads
         self._slots = Slots(1)
         self._starting = asyncio.Lock()
@@ -121,7 +122,9 @@ class KokoroTTS:
                 ):
                     return
 
-        speech = onnx.stream_speech(speak, name=self.name, slots=self._slots, priority=priority)
+        speech = onnx.stream_speech(
+            speak, rate_hz=RATE_HZ, name=self.name, slots=self._slots, priority=priority
+        )
         async with aclosing(speech):
             async for chunk in speech:
                 yield chunk
@@ -134,9 +137,10 @@ class KokoroTTS:
 
     def _load(self) -> _Model:
         need_package("kokoro_onnx", extra="kokoro")
-        model = next((name for name in MODELS if (self._dir / name).exists()), MODELS[0])
-        need_files(self._dir, (model, VOICES), fix=_fix(self._dir))
-        paths = (self._dir / model, self._dir / VOICES)
+        directory = self._model_dir()
+        model = next((name for name in MODELS if (directory / name).exists()), MODELS[0])
+        need_files(directory, (model, VOICES), fix=_fix(directory))
+        paths = (directory / model, directory / VOICES)
         return self._broken.load(paths, lambda: _Model(*paths, self._threads))
 
 

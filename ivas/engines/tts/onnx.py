@@ -7,7 +7,6 @@ than 7 ms). Its threads do not spin: a voice that does not speak costs nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence, Set
 from contextlib import aclosing
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from ivas.engines import AudioChunk, Priority
 from ivas.engines.threads import Emit, Slots, stream_from_thread
 from ivas.errors import EngineError, EngineUnavailable, IvasError
+from ivas.hardware import physical_cores
 
 CHUNK_MS = 100
 """Speech is handed on in chunks of this length: a cancel between them costs nothing."""
@@ -79,11 +78,17 @@ class SpeakingSession:
 
 
 async def stream_speech(
-    speak: Callable[[Emit[AudioChunk], Any], None], *, name: str, slots: Slots, priority: Priority
+    speak: Callable[[Emit[AudioChunk], Any], None],
+    *,
+    rate_hz: int,
+    name: str,
+    slots: Slots,
+    priority: Priority,
 ) -> AsyncGenerator[AudioChunk, None]:
     """What `speak(emit, options)` emits on a thread, as in `stream_from_thread`.
 
-    `options` are for a SpeakingSession: closing the generator stops the call that runs.
+    Before that an empty chunk, which says that its turn has come. `options` are for a
+    SpeakingSession: closing the generator stops the call that runs.
     """
     import onnxruntime
 
@@ -91,7 +96,8 @@ async def stream_speech(
 
     def work(emit: Emit[AudioChunk]) -> None:
         try:
-            speak(emit, options)
+            if emit(AudioChunk(b"", rate_hz)):
+                speak(emit, options)
         except IvasError:
             raise
         except Exception as error:
@@ -117,7 +123,7 @@ def open_session(path: Path, *, threads: int, inputs: Sequence[Set[str]], fix: s
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = threads or physical_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -204,13 +210,6 @@ def fingerprint(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
             continue
         found.append((str(path), stat.st_size, stat.st_mtime_ns))
     return tuple(found)
-
-
-def _cores() -> int:
-    """Physical cores this process may use: a hyperthread adds nothing to this arithmetic."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return min(physical, len(affinity(0))) if affinity else physical
 
 
 def _megabytes(path: Path) -> int:

@@ -15,7 +15,7 @@ import httpx
 
 from ivas.engines import AudioChunk, Priority, Status, Voice
 from ivas.engines.openai_server import OpenaiServer, body_text, parsed
-from ivas.engines.tts.openai_audio import AudioReader
+from ivas.engines.tts.openai_audio import PCM_RATE_HZ, AudioReader
 from ivas.engines.tts.pieces import pieces
 from ivas.engines.voices import ANY_LANGUAGE, OPENAI_VOICES, fitting
 from ivas.errors import EngineError
@@ -95,6 +95,7 @@ class OpenaiTTS:
         for piece in pieces(text.replace("\0", " "), first=MOST_CHARACTERS, most=MOST_CHARACTERS):
             if not any(map(str.isalnum, piece)):
                 continue
+            yield AudioChunk(b"", PCM_RATE_HZ)  # there is no queue: from now on it is the server
             body: dict[str, Any] = {"model": self._model, "input": piece, "voice": chosen}
             if speed != 1.0:  # some models do not know it
                 body["speed"] = min(4.0, max(0.25, speed))

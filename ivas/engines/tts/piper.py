@@ -16,9 +16,10 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ PREFIX = "piper-"
 """How the directory of a voice begins."""
 MOST_LOADED = 3
 """Voices that stay loaded, about 100 MB each."""
+LOOK_EVERY_S = 3.0
+"""While it is used, it is looked so often at most whether voices were added or removed."""
 FIRST_CHARACTERS = 100
 MOST_CHARACTERS = 300
 """Longest text of one call: espeak-ng keeps the GIL meanwhile, measured 1 ms for this."""
@@ -71,6 +74,9 @@ class PiperTTS:
         self._slots = Slots(1)
         self._starting = asyncio.Lock()
         self._installed: Mapping[str, _Installed] = {}  # by the id of the Voice
+        self._seen: object = None  # of the directory, when it was last read
+        self._looked_s = 0.0
+        self._looking: asyncio.Task[None] | None = None
         self._loaded: OrderedDict[Path, Any] = OrderedDict()
         self._loading = threading.Lock()
         self._broken = onnx.Broken()
@@ -79,6 +85,7 @@ class PiperTTS:
     @property
     def voices(self) -> Sequence[Voice]:
         """Every installed voice; one a speaker where a model has many."""
+        self._look()
         found = tuple(each.voice for each in self._installed.values())
         return found or (Voice(_DEFAULT, "Kristin (English)", "en-US"),)
 
@@ -88,11 +95,27 @@ class PiperTTS:
     async def start(self) -> None:
         """Find the voices and load the first. Called again, it finds what was added since."""
         async with self._starting:
+            self._looked_s = time.monotonic()
             try:
                 self._installed = await asyncio.to_thread(self._find)
             except EngineUnavailable as error:
                 self._reason = str(error)
                 raise
+
+    def _look(self) -> None:
+        """Find in the background what was added or removed since."""
+        now_s = time.monotonic()
+        if self._installed and now_s - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = now_s
+            with suppress(RuntimeError):  # no loop runs: nobody speaks with it yet
+                self._looking = asyncio.get_running_loop().create_task(self._find_changes())
+
+    async def _find_changes(self) -> None:
+        if await asyncio.to_thread(self._stamp) != self._seen:
+            try:
+                await self.start()
+            except EngineUnavailable:
+                self._installed = {}
 
     async def stream(
         self,
@@ -124,12 +147,18 @@ class PiperTTS:
                     if not all(emit(c) for c in onnx.chunks_of(sound, chosen.rate_hz)):
                         return
 
-        speech = onnx.stream_speech(speak, name=self.name, slots=self._slots, priority=priority)
+        speech = onnx.stream_speech(
+            speak, rate_hz=chosen.rate_hz, name=self.name, slots=self._slots, priority=priority
+        )
         async with aclosing(speech):
             async for chunk in speech:
                 yield chunk
 
     async def aclose(self) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         self._installed = {}
         self._loaded.clear()
         self._reason = _NOT_STARTED
@@ -137,6 +166,7 @@ class PiperTTS:
     def _find(self) -> Mapping[str, _Installed]:
         """The installed voices of which the first can speak. Blocks."""
         need_package("piper", extra="piper")
+        self._seen = self._stamp()
         directories = sorted(self._models_dir.glob(f"{PREFIX}*/"))
         if not directories:
             raise EngineUnavailable(
@@ -161,6 +191,13 @@ class PiperTTS:
                 errors.append(error)
                 found = [each for each in found if each.path != found[0].path]
         raise errors[0]
+
+    def _stamp(self) -> object:
+        """Changes when a voice is added or removed. Blocks."""
+        directories = sorted(self._models_dir.glob(f"{PREFIX}*/"))
+        return [
+            onnx.fingerprint([directory, *sorted(directory.iterdir())]) for directory in directories
+        ]
 
     def _tell(self, errors: Sequence[EngineUnavailable]) -> None:
         """Of voices that are damaged while others can speak; of each once."""

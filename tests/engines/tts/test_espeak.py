@@ -100,6 +100,7 @@ async def test_speed_counts_words_a_minute(tts):
 async def test_a_listener_that_stays_away_does_not_hold_the_others_up(tts):
     slow = tts.stream("This is one sentence of an ordinary length, to be spoken.", voice="en-us")
     await anext(slow)
+    await anext(slow)
     async with asyncio.timeout(2):
         assert (await samples(tts, "Me too.")).size
     await slow.aclose()

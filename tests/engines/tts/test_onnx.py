@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_voices import write_kokoro
 
+from ivas.engines import AudioChunk
 from ivas.engines.threads import Slots
 from ivas.engines.tts import onnx
 from ivas.errors import EngineError, EngineUnavailable
@@ -54,7 +55,8 @@ async def test_closing_the_stream_ends_the_call(no_leaks):
             if not emit(chunk):
                 return
 
-    speech = onnx.stream_speech(speak, name="tiny", slots=Slots(1), priority="first")
+    speech = onnx.stream_speech(speak, rate_hz=8000, name="tiny", slots=Slots(1), priority="first")
+    assert await anext(speech) == AudioChunk(b"", 8000)
     await anext(speech)
     assert not seen[0].terminate
     await speech.aclose()
@@ -75,8 +77,10 @@ async def test_an_error_is_one_sentence(error, said, code, no_leaks):
     def speak(emit, options):
         raise error
 
+    speech = onnx.stream_speech(speak, rate_hz=8000, name="tiny", slots=Slots(1), priority="first")
     with pytest.raises(EngineError, match=said) as caught:
-        await anext(onnx.stream_speech(speak, name="tiny", slots=Slots(1), priority="first"))
+        async for _ in speech:
+            pass
     assert caught.value.code == code
 
 

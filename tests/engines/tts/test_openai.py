@@ -68,6 +68,7 @@ async def test_sound_is_heard_before_the_answer_ends(server, tts):
     more = asyncio.Event()
     server.answers.append([Raw(b"\1\0" * 100), Wait(more), Raw(b"\2\0" * 100)])
     stream = tts.stream(TEXT, voice="alloy")
+    assert (await anext(stream)).pcm == b""  # there is no queue here
     assert (await anext(stream)).pcm == b"\1\0" * 100
     more.set()
     assert [chunk.pcm async for chunk in stream] == [b"\2\0" * 100]
@@ -82,6 +83,7 @@ async def test_a_cancelled_stream_ends_the_servers_work(server, tts):
     server.answers.append([Raw(b"\1\0" * 100), Wait(asyncio.Event())])
     stream = tts.stream(TEXT, voice="alloy")
     await anext(stream)
+    assert (await anext(stream)).pcm
     async with asyncio.timeout(2):
         await stream.aclose()
         await server.left.wait()
@@ -272,6 +274,7 @@ async def test_closed_between_two_parts_it_says_so(server, tts):
     server.answers.append([Raw(b"\1\0" * 100)])
     stream = tts.stream("A sentence of no meaning at all. " * 200, voice="alloy")
     await anext(stream)
+    assert (await anext(stream)).pcm
     await tts.aclose()
     with pytest.raises(EngineError):
         async for _ in stream:
@@ -281,6 +284,7 @@ async def test_closed_between_two_parts_it_says_so(server, tts):
 async def test_a_voice_that_ends_elsewhere_does_not_make_a_closed_engine_ready(server, tts):
     stream = tts.stream(TEXT, voice="alloy")
     await anext(stream)
+    assert (await anext(stream)).pcm
     await tts.aclose()
     try:
         async for _ in stream:

@@ -121,7 +121,7 @@ def workers(factory: str) -> list[psutil.Process]:
 
 async def spoken(tts: XttsTTS, text: str = SENTENCE, voice: str = "tiny-ann", **options) -> bytes:
     chunks = [chunk async for chunk in tts.stream(text, voice=voice, **options)]
-    assert all(chunk.rate_hz == RATE_HZ and chunk.pcm for chunk in chunks)
+    assert all(chunk.rate_hz == RATE_HZ for chunk in chunks)
     return b"".join(chunk.pcm for chunk in chunks)
 
 
@@ -171,13 +171,13 @@ async def test_streams_what_coqui_says_at_once(tts, reference, speed, speaker):
 
 
 async def test_however_it_is_cut_each_sample_is_exact(reference):
-    trials = [json.loads(answer) async for answer in reference.stream({"trials": 24})]
+    trials = [json.loads(answer) async for answer in reference.stream({"trials": 24}) if answer]
     assert len({speed for _, speed, _ in trials}) == 7
     assert max(trials, key=lambda trial: trial[2])[2] < 1e-6
 
 
 async def test_the_first_chunk_comes_after_eight_tokens(tts):
-    chunks = [len(c.pcm) // 2 async for c in tts.stream(SENTENCE, voice="tiny-ann")]
+    chunks = [len(c.pcm) // 2 async for c in tts.stream(SENTENCE, voice="tiny-ann") if c.pcm]
     token = 1024 / 22050 * RATE_HZ
     assert 3 * token < chunks[0] < 5 * token
     assert abs(sum(chunks) - SECONDS * RATE_HZ) <= 256
@@ -298,6 +298,7 @@ async def test_a_fault_costs_its_own_clause_only(tts, text, sentence, code):
 async def test_a_lost_worker_is_replaced(tts, text, sentence, kind, eventually):
     natural = await spoken(tts)
     stream = tts.stream(text, voice="tiny-ann")
+    assert not (await anext(stream)).pcm  # its turn has come
     assert (await anext(stream)).pcm
     with pytest.raises(kind, match=sentence):
         await rest(stream)

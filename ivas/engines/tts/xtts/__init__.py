@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from ivas.engines import AudioChunk, Priority, Status, Voice
@@ -21,7 +22,7 @@ from ivas.errors import EngineError, EngineUnavailable
 from .files import need_model, stamps
 from .install import need_packages
 from .licence import NOT_ACCEPTED
-from .text import MOST_CHARACTERS, language_code, speakable
+from .text import language_code
 from .voices import BEFORE_START, catalogue, choose, recordings
 
 RATE_HZ = 24_000
@@ -46,7 +47,7 @@ class XttsTTS:
         model_dir: Path,
         device: str = "cpu",
         voices_dir: Path | None = None,
-        licence_accepted: bool = False,
+        licence_accepted: bool | Callable[[], bool] = False,
         language: str | None = None,
         threads: int = 0,
         hang_s: float = 30.0,
@@ -56,14 +57,17 @@ class XttsTTS:
 
         `model_dir` holds config.json, model.pth, vocab.json and speakers_xtts.pth.
         `device` is `cpu` or `cuda` (or `cuda:1` ...). `voices_dir` holds recordings to
-        clone voices from (`voices.py`). `language` (None: `en`) is what a voice speaks
+        clone voices from (`voices.py`). `licence_accepted`: asked by each `start`, on a
+        thread, if the answer can change. `language` (None: `en`) is what a voice speaks
         when nothing else is said. `threads` of the CPU, 0: all but one. After `hang_s`
         without a token the model is started anew. `worker` is the worker's factory.
         """
         self._model_dir = model_dir
         self._device = device
         self._voices_dir = voices_dir
-        self._licence_accepted = licence_accepted
+        self._licence_accepted = (
+            licence_accepted if callable(licence_accepted) else lambda: licence_accepted
+        )
         self._language = language or "en"
         self._threads = threads
         self._hang_s = hang_s
@@ -97,7 +101,7 @@ class XttsTTS:
                 raise
 
     async def _start(self) -> None:
-        if not self._licence_accepted:
+        if not await asyncio.to_thread(self._licence_accepted):
             raise EngineUnavailable(NOT_ACCEPTED, code="licence_not_accepted")
         if self._device != "cpu" and self._device.partition(":")[0] != "cuda":
             raise EngineUnavailable(
@@ -145,34 +149,30 @@ class XttsTTS:
     ) -> AsyncGenerator[AudioChunk, None]:
         """Speak `text` at 24 kHz, a first chunk after 8 tokens (0.15 s of speech).
 
-        `language` is a code of the 17 XTTS speaks, else the voice's is taken. A long text
-        is said in pieces, and who waits longer gets its turn between them.
+        `language` is a code of the 17 XTTS speaks, else the voice's is taken.
         """
         model = self._model
         if model is None:
             raise EngineUnavailable(self._reason)
         spoken_by = choose(self._voices, voice)
         code = language_code(language or spoken_by.language)
-        for piece in speakable(text, most_characters=MOST_CHARACTERS[code]):
-            request = {
-                "text": piece,
-                "voice": spoken_by.id,
-                "language": code,
-                "speed": min(4.0, max(0.25, speed)),
-            }
-            said = model.stream(request, priority=priority)
-            heard = False
-            try:
-                async for pcm in said:
-                    heard = True
-                    yield AudioChunk(pcm, RATE_HZ)
-            finally:
-                await said.aclose()
-            if not heard:
-                raise EngineError(
-                    "xtts said nothing for this text; say it in other words, or choose another "
-                    "voice."
-                )
+        if not any(map(str.isalnum, text)):
+            return
+        request = {
+            "text": text,
+            "voice": spoken_by.id,
+            "language": code,
+            "speed": min(4.0, max(0.25, speed)),
+        }
+        heard = False
+        async with aclosing(model.stream(request, priority=priority)) as said:
+            async for pcm in said:
+                heard = heard or bool(pcm)
+                yield AudioChunk(pcm, RATE_HZ)
+        if not heard:
+            raise EngineError(
+                "xtts said nothing for this text; say it in other words, or choose another voice."
+            )
 
     async def aclose(self) -> None:
         """End the worker process."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,11 @@ from typing import Any
 from ivas.audio.wav import read_wav
 from ivas.engines.model_process_worker import CRASHED, Work
 from ivas.errors import EngineError, EngineUnavailable, SettingsError
+from ivas.hardware import physical_cores
 
 from .files import DOWNLOAD_AGAIN, SPEAKERS, damaged
 from .install import import_all
-from .text import digits_one_by_one, hindi_digit, speakable
+from .text import MOST_CHARACTERS, digits_one_by_one, hindi_digit, speakable
 from .vocoder import ExactVocoder
 from .voices import voice_id
 
@@ -44,7 +44,7 @@ def load(
     for chatty in ("TTS", "transformers", "torio", "numba"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     torch = import_all(device)
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
+    torch.set_num_threads(threads or max(1, physical_cores() - 1))
     try:
         model, speakers = _read_model(Path(model_dir), device)
         engine = _Engine(torch, model, device, speakers, recordings)
@@ -89,8 +89,11 @@ class _Engine:
         try:
             with torch.inference_mode():
                 latents = self._voice(request["voice"])
-                for tokens in self._tokens(request["text"], request["language"]):
-                    yield from self._say(tokens, latents, request["speed"])
+                language = request["language"]
+                most = MOST_CHARACTERS[language]
+                for piece in speakable(request["text"], most_characters=most):
+                    for tokens in self._tokens(piece, language):
+                        yield from self._say(tokens, latents, request["speed"])
         except torch.OutOfMemoryError as error:
             if self._device != "cpu":
                 torch.cuda.empty_cache()
