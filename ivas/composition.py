@@ -238,7 +238,8 @@ def whisper_dir(settings: Settings) -> Path:
 def _kokoro_dir(settings: Settings) -> Path:
     """The whole model, or the small one where there is no other. Either may come later."""
     whole, small = (settings.models_dir / name for name in ("kokoro", "kokoro-int8"))
-    return small if small.exists() and not whole.exists() else whole
+    there = all(any(whole.glob(kind)) for kind in ("*.onnx", "*.bin"))
+    return small if small.exists() and not there else whole
 
 
 def on_cuda(device: str, settings: Settings) -> bool:

@@ -22,8 +22,8 @@ from .errors import EngineError, EngineTimeout
 CUT_SILENCE_MS = 600
 """Pause at which a recording is cut: about the end of a sentence."""
 LONGEST_MS = 12_000
-"""Longest stretch, which is how long somebody who talks with the assistant may find the ASR
-busy with it: a tenth of this on four cores with Whisper `base`."""
+"""Longest stretch. An ASR that has begun one cannot be stopped: the shorter it is, the sooner
+it is free for somebody who talks with the assistant."""
 PADDING_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 """Heard by the ASR around each stretch, as far as it is not part of another: 300 ms."""
 QUEUE_S = 30.0

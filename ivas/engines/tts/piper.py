@@ -193,11 +193,12 @@ class PiperTTS:
         raise errors[0]
 
     def _stamp(self) -> object:
-        """Changes when a voice is added or removed. Blocks."""
-        directories = sorted(self._models_dir.glob(f"{PREFIX}*/"))
-        return [
-            onnx.fingerprint([directory, *sorted(directory.iterdir())]) for directory in directories
-        ]
+        """Changes when a whole voice is added or removed. Blocks."""
+        with suppress(OSError):  # removed while it is looked at
+            models = sorted(self._models_dir.glob(f"{PREFIX}*/*.onnx"))
+            voices = [onnx.fingerprint([m, m.with_name(f"{m.name}.json")]) for m in models]
+            return [voice for voice in voices if len(voice) == 2]
+        return None
 
     def _tell(self, errors: Sequence[EngineUnavailable]) -> None:
         """Of voices that are damaged while others can speak; of each once."""

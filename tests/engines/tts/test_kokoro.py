@@ -89,7 +89,7 @@ async def test_another_language_gets_a_voice_that_speaks_it(tts):
 async def test_it_says_what_kokoro_onnx_says(tts):
     from kokoro_onnx import Kokoro
 
-    model_dir = tts._dir
+    model_dir = tts._model_dir()
     package = Kokoro(str(model_dir / kokoro.MODELS[0]), str(model_dir / kokoro.VOICES))
     samples, _ = package.create(SENTENCE, "af_heart")
     package.voices.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import shutil
 import threading
 
 import numpy as np
@@ -164,6 +165,23 @@ async def test_a_voice_that_was_added_is_found_by_the_next_start(tts, models_dir
     await tts.start()
     assert "fr_FR-siwis-low" in ids(tts)
     assert await spoken(tts, "Bonjour.", "fr_FR-siwis-low")
+
+
+async def test_voices_that_come_and_go_are_found_while_it_speaks(
+    tts, models_dir, monkeypatch, eventually
+):
+    write_piper(models_dir, "fr_FR-siwis-low")
+    assert "fr_FR-siwis-low" not in ids(tts)  # it has just looked
+    monkeypatch.setattr(piper, "LOOK_EVERY_S", 0.0)
+    await eventually(lambda: "fr_FR-siwis-low" in ids(tts))
+    assert await spoken(tts, "Bonjour.", "fr_FR-siwis-low")
+    for directory in models_dir.glob("piper-*"):
+        shutil.rmtree(directory)
+    await eventually(lambda: bool(tts.voices) and not tts.status().ready)
+    assert "ivas models download" in tts.status().reason
+    write_piper(models_dir, LESSAC)
+    await tts.start()
+    assert LESSAC in ids(tts)
 
 
 async def test_a_cancel_stops_the_call_that_runs(tts):
