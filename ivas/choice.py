@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=Engine)
 
+DOUBT_S = 60.0
+"""How long one that did not answer in time is passed over."""
 PROBE_EVERY_S = 5.0
 """How often an engine that is not ready is asked to start again."""
 
@@ -49,22 +52,33 @@ class Choice(Generic[E]):
         self.on_change: Callable[[Change], None] = lambda change: None
         self._last: E | None = None
         self._complained: set[str] = set()
+        self._doubted: dict[str, float] = {}  # until when, on the monotonic clock
         # Why each does not serve; at first because nobody has asked it yet.
         self._why = {c.name: f"{c.name} is being tried; look again soon." for c in candidates}
 
     @property
     def serving(self) -> E:
-        """The best that is ready; the last one if none is."""
-        best = next((c for c in self.candidates if c.status().ready), self.candidates[-1])
+        """The best that is ready and not in doubt; the last one if none is."""
+        best = next((c for c in self.candidates if self._can_serve(c)), self.candidates[-1])
         last, self._last = self._last, best
         if last is not None and last is not best:
             self.on_change(Change(self.kind, best.name, last.name, self._reason(best, last)))
         return best
 
+    def _can_serve(self, candidate: E) -> bool:
+        return candidate.status().ready and time.monotonic() >= self._doubted.get(
+            candidate.name, 0.0
+        )
+
+    def doubt(self, candidate: E) -> None:
+        """It says that it is ready, and did not answer: the others serve for a while."""
+        if candidate in self.candidates[:-1]:
+            self._doubted[candidate.name] = time.monotonic() + DOUBT_S
+
     def _reason(self, best: E, last: E) -> str:
         if self.candidates.index(best) < self.candidates.index(last):
             return f"{best.name} is ready and takes over from {last.name}."
-        why = last.status().reason.rstrip(".")
+        why = last.status().reason.rstrip(".") or "it did not answer in time"
         return f"{best.name} takes over, because {last.name} cannot serve: {why}."
 
     async def start(self) -> None:
@@ -139,7 +153,7 @@ class Engines:
             choice.on_change = self._tell
 
     def _tell(self, change: Change) -> None:
-        log.info("%s", change.reason)
+        log.debug("%s", change.reason)  # the terminal says it
         for listener in list(self.listeners):
             try:
                 listener(change)
@@ -161,6 +175,12 @@ class Engines:
     @property
     def tts(self) -> TTS:
         return self._tts.serving
+
+    def doubt(self, engine: Engine) -> None:
+        """An engine did not answer in time: another of its kind serves for a while."""
+        for choice in self.choices:
+            if engine in choice.candidates:
+                choice.doubt(engine)
 
     @property
     def choices(self) -> tuple[Choice[Engine], ...]:

@@ -237,7 +237,8 @@ class Replies:
         generation.input_tokens = sum(estimate(message) for message in messages)
         generation.marks.mark("started")
         producer = Producer(
-            llm=self._engines.llm,
+            llm=lambda: self._engines.llm,
+            on_timeout=self._engines.doubt,
             speech=speech,
             messages=messages,
             tools=settings.tools if options.tools is None else options.tools,

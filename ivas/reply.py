@@ -28,6 +28,9 @@ from .text.spoken import speakable
 
 log = logging.getLogger(__name__)
 
+PIECE_CHARACTERS = 200
+"""What counts as one token of the longest reply at most; a real one has about four."""
+
 _T = TypeVar("_T")
 
 
@@ -72,7 +75,8 @@ class Producer:
     def __init__(
         self,
         *,
-        llm: LLM,
+        llm: Callable[[], LLM],
+        on_timeout: Callable[[LLM], None] = lambda llm: None,
         speech: Speech | None,
         messages: Sequence[Message],
         tools: Sequence[Tool] = (),
@@ -85,6 +89,7 @@ class Producer:
         on_progress: Callable[[], None],
     ) -> None:
         self._llm = llm
+        self._on_timeout = on_timeout
         self._speech = speech
         self._messages = messages
         self._tools = tools
@@ -135,7 +140,7 @@ class Producer:
         loop = asyncio.get_running_loop()
         slow = loop.call_later(self._limits.slow_after_s, self._notify_slow)
         try:
-            await self._read(splitter)
+            await self._read_from_one_that_answers(splitter)
             if self._blank and not self._calls:
                 raise EngineError(
                     "The language model called a function that was not offered; please ask again."
@@ -147,21 +152,38 @@ class Producer:
             self._fail(error, "llm_failed", "The language model")
         finally:
             slow.cancel()
-        for clause in splitter.finish():
+        last = ""
+        for last in splitter.finish():
             self._marks.mark("first_clause")
-            self._clauses.put_nowait(clause)
+            self._clauses.put_nowait(last)
         if self.result.failure is not None and self._speech is not None:
             notices = self._speech.notices
-            self._clauses.put_nowait(notices.failed if self._blank else f" {notices.broken}")
+            space = "" if last[-1:].isspace() else " "
+            broken = f"{space}{notices.broken}"
+            self._clauses.put_nowait(notices.failed if self._blank else broken)
         self._clauses.put_nowait(None)
 
     def _notify_slow(self) -> None:
         if self._speech is not None and not self.result.tokens:
             self._clauses.put_nowait(f"{self._speech.notices.slow} ")
 
-    async def _read(self, splitter: ClauseSplitter) -> None:
+    async def _read_from_one_that_answers(self, splitter: ClauseSplitter) -> None:
+        """An LLM that fails before its first token has said nothing yet: if by then another
+        one serves, that one is asked, once."""
+        llm = self._llm()
+        try:
+            await self._read(llm, splitter)
+        except EngineError as error:
+            if isinstance(error, EngineTimeout):
+                self._on_timeout(llm)
+            if self.result.tokens or self._calls or (other := self._llm()) is llm:
+                raise
+            log.warning("%s failed (%s); %s answers instead", llm.name, error, other.name)
+            await self._read(other, splitter)
+
+    async def _read(self, llm: LLM, splitter: ClauseSplitter) -> None:
         limits, result = self._limits, self.result
-        stream = self._llm.stream(
+        stream = llm.stream(
             self._messages,
             tools=self._tools,
             tool_choice=self._tool_choice,
@@ -180,18 +202,24 @@ class Producer:
                     continue
                 if not result.tokens:
                     self._marks.mark("first_token")
-                result.tokens += 1
-                # Half a surrogate pair cannot be sent to anybody.
-                text = token.text.encode(errors="replace").decode()
-                self._blank = self._blank and not text.strip()
                 wait_s = limits.token_stall_s
                 self._on_progress()
-                for clause in splitter.push(text):
-                    self._marks.mark("first_clause")
-                    self._clauses.put_nowait(clause)
-                if result.tokens >= self._max_tokens:
-                    result.outcome = "max_output_tokens"
-                    return
+                # A piece is a token, whatever its length; one of megabytes is many.
+                for at in range(0, len(token.text), PIECE_CHARACTERS):
+                    if at:
+                        await asyncio.sleep(0)
+                    self._take(token.text[at : at + PIECE_CHARACTERS], splitter)
+                    if result.tokens >= self._max_tokens:
+                        result.outcome = "max_output_tokens"
+                        return
+
+    def _take(self, piece: str, splitter: ClauseSplitter) -> None:
+        self.result.tokens += 1
+        text = piece.encode(errors="replace").decode()  # half a surrogate pair cannot be sent
+        self._blank = self._blank and not text.strip()
+        for clause in splitter.push(text):
+            self._marks.mark("first_clause")
+            self._clauses.put_nowait(clause)
 
     # --- clauses to sound ----------------------------------------------------
 

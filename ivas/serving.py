@@ -19,8 +19,14 @@ from .server.websocket import CuttingProtocol
 from .settings import Settings
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what uvicorn 0.54 says of every handshake that was refused as it should be."""
+    return "without completing handshake" not in record.getMessage()
+
+
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn is to serve the application."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Config(
         app,
         host=settings.server.host,

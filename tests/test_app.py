@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import ModuleType
 
@@ -157,6 +158,15 @@ def test_an_open_door_needs_a_key(host: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_this_machine_needs_no_key(host: str) -> None:
     assert build(door(host), engines=fakes())
+
+
+def test_a_refused_handshake_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings()
+    uvicorn_config(build(settings, engines=fakes()), settings)
+    uvicorns = logging.getLogger("uvicorn.error")
+    uvicorns.error("ASGI callable returned without completing handshake.")
+    uvicorns.error("Something else.")
+    assert [record.getMessage() for record in caplog.records] == ["Something else."]
 
 
 def test_uvicorn_cuts_clients_that_are_gone() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from virtual_time import virtual_time
 
-from ivas.choice import PROBE_EVERY_S, Change, Choice, Engines, improve
+from ivas.choice import DOUBT_S, PROBE_EVERY_S, Change, Choice, Engines, improve
 from ivas.engines import LLM, Status
 from ivas.engines.fake import FakeASR, FakeLLM, FakeTTS, FakeVAD
 from ivas.errors import EngineUnavailable
@@ -74,6 +74,28 @@ async def test_only_what_would_be_better_is_started() -> None:
     assert choice.serving is sure
     await choice.probe()
     assert choice.serving is spare
+
+
+async def test_one_that_did_not_answer_in_time_is_passed_over_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    best, sure = Fickle("best", there=True), Fickle("sure", there=True)
+    choice = llms(best, sure)
+    serving = engines(choice)
+    await choice.start()
+    await choice.probe()
+    assert serving.llm is best
+    clock = [1000.0]
+    monkeypatch.setattr("ivas.choice.time.monotonic", lambda: clock[0])
+    changes: list[Change] = []
+    serving.listeners.add(changes.append)
+    serving.doubt(best)
+    assert serving.llm is sure
+    assert changes[-1].reason.endswith("best cannot serve: it did not answer in time.")
+    serving.doubt(sure)  # nothing can stand in for the last
+    assert serving.llm is sure
+    clock[0] += DOUBT_S
+    assert serving.llm is best
 
 
 async def test_what_is_broken_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

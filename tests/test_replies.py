@@ -10,10 +10,12 @@ from memory_client import LIMITS, NotingLLM, fakes, talk
 from virtual_time import virtual_time
 
 from ivas import announcements as say
+from ivas.choice import Choice, Engines
 from ivas.conversation.events import Failure
 from ivas.conversation.history import NOTHING_SAID, FunctionOutput, Item, Part
-from ivas.engines import Message, Token, Tool, ToolCall, Voice
-from ivas.engines.fake import DEFAULT_REPLY, FakeLLM, FakeTTS, Fault
+from ivas.engines import LLM, Message, Token, Tool, ToolCall, Voice
+from ivas.engines.fake import DEFAULT_REPLY, FakeASR, FakeLLM, FakeTTS, FakeVAD, Fault
+from ivas.reply import PIECE_CHARACTERS
 from ivas.text.notices import notices
 
 # --- functions -----------------------------------------------------------------
@@ -237,3 +239,52 @@ async def test_the_assistant_apologises_in_the_language_of_its_voice() -> None:
         await t.ask("Bonjour.")
         await t.client.next(say.ReplyEnded)
         assert t.client.words() == notices("fr").failed
+
+
+class TwoLLMs(Engines):
+    """`best` until it is doubted or says that it cannot, then `sure`."""
+
+    def __init__(self, best: FakeLLM, sure: FakeLLM) -> None:
+        best.name = "best"
+        llms = Choice[LLM]("llm", [best, sure])
+        super().__init__(vad=FakeVAD(), asr=FakeASR(), llm=llms, tts=FakeTTS())
+
+
+@virtual_time
+async def test_one_that_does_not_answer_is_replaced_within_the_turn() -> None:
+    best, sure = FakeLLM(fault=Fault("hang")), NotingLLM(reply="I am here.")
+    await best.start()
+    await sure.start()
+    async with talk(TwoLLMs(best, sure)) as t:
+        await t.ask("Hello.")
+        ended = await t.client.next(say.ReplyEnded)
+        assert ended.outcome == "completed"
+        assert ended.text == f"{notices('en').slow} I am here."
+        assert len(sure.prompts) == 1
+        await t.ask("And now?")  # it is passed over at once
+        again = await t.client.next(say.ReplyEnded, 2)
+        assert again.text == "I am here."
+
+
+@virtual_time
+async def test_what_has_begun_to_answer_is_not_replaced_by_another() -> None:
+    best, sure = FakeLLM(fault=Fault("raise", after=3)), NotingLLM()
+    await best.start()
+    await sure.start()
+    async with talk(TwoLLMs(best, sure)) as t:
+        await t.ask("Hello.")
+        ended = await t.client.next(say.ReplyEnded)
+        assert isinstance(ended.outcome, Failure)
+        assert ended.text is not None
+        assert ended.text.endswith(f" {notices('en').broken}")
+        assert "  " not in ended.text
+        assert sure.prompts == []
+
+
+@virtual_time
+async def test_a_piece_of_megabytes_is_many_tokens() -> None:
+    async with talk(fakes(llm=FakeLLM(reply="a" * 3_000_000)), modality="text") as t:
+        await t.ask("Hello.")
+        ended = await t.client.next(say.ReplyEnded)
+        assert ended.outcome == "max_output_tokens"
+        assert len(ended.text or "") <= LIMITS.max_tokens * PIECE_CHARACTERS

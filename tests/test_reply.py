@@ -105,7 +105,7 @@ async def produce(
     playout.open_gate()
     spoken = SpokenText()
     producer = Producer(
-        llm=llm,
+        llm=lambda: llm,
         speech=None if tts is None else Speech(tts, "", None, 1.0, notices("en")),
         messages=[Message("user", "hello")],
         tools=tools,

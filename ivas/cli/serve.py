@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,12 +15,15 @@ from .options import ConfigOption
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Named keys; else server.keys_file.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Start the server and say where its page is."""
     from ivas.settings_sources import resolve
 
-    flags = {"server.host": host, "server.port": port}
+    flags = {"server.host": host, "server.port": port, "server.keys_file": keys_file}
     given = {path: value for path, value in flags.items() if value is not None}
     settings = resolve(config, flags=given).settings
     _refuse_unusable_address(settings.server.host, settings.server.port)

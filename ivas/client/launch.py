@@ -49,11 +49,12 @@ async def own_server(
     port = _free_port()
     command = [*prefix, sys.executable, "-m", "ivas", "serve", "--host", "127.0.0.1"]
     loop = asyncio.get_running_loop()
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as empty:
         start_s = loop.time()
         process = await asyncio.create_subprocess_exec(
             *command,
             f"--port={port}",
+            f"--keys-file={empty}/keys.json",  # ours alone: nobody else's keys close it
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

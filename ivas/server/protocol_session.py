@@ -257,8 +257,10 @@ def refuse_invalid(error: ValidationError, root: str, given: object) -> NoReturn
             code="missing_required_parameter",
             param=param,
         )
-    why = first["msg"]
-    if kind != "string_too_long":
+    why = first["msg"].removeprefix("Value error, ")
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        why = "it must be an object"
+    elif kind not in ("string_too_long", "too_long", "value_error"):
         why = next((text for prefix, text in _EXPLAIN.items() if param.startswith(prefix)), why)
     raise ClientError(f"Invalid value for '{param}': {why}.", code="invalid_value", param=param)
 

@@ -87,8 +87,8 @@ class Connection:
 
     def send(self, announcement: say.Announcement) -> None:
         generation, sound_ms = 0, 0.0
-        if isinstance(announcement, say.SpeechStarted):
-            self._on_speech()
+        if isinstance(announcement, say.SpeechStarted | say.WordsSpoken | say.ReplyEnded):
+            self._on_speech()  # somebody is at it
         if isinstance(announcement, say.AudioSpoken):
             generation = announcement.reply.generation
             sound_ms = len(announcement.pcm) / BYTES_PER_MS

@@ -312,7 +312,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None, str]] = [
      "invalid_value", "response.tools.0.type", "functions"),
     ({"type": "response.create", "response": {"tools": [
         {"type": "function", "name": "f", "parameters": {"x": "y" * 300_000}}]}},
-     "invalid_value", "response.tools", "functions"),
+     "invalid_value", "response.tools", "256 KiB"),
     ({"type": "response.create", "response": {"tool_choice": "perhaps"}},
      "invalid_value", "response.tool_choice", "required"),
     ({"type": "response.create", "response": {"metadata": {"a": 5}}}, "invalid_value",

@@ -376,6 +376,18 @@ async def test_a_session_in_which_nothing_happens_ends() -> None:
 
 
 @virtual_time
+async def test_a_session_does_not_end_while_the_assistant_speaks() -> None:
+    socket = Socket()
+    talk(socket)  # the reply takes minutes
+    connection = asyncio.create_task(serve(socket, idle_s=60))
+    await until(socket, "response.created")
+    await asyncio.sleep(100)
+    assert not connection.done()
+    socket.leave()
+    await connection
+
+
+@virtual_time
 async def test_a_change_of_engines_is_told_to_who_wants_to_know() -> None:
     serving, curious, plain = engines(), Socket(), Socket()
     connections = [asyncio.create_task(serve(s, serving=serving)) for s in (curious, plain)]
