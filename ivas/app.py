@@ -270,7 +270,9 @@ def session_limits(settings: Settings) -> SessionLimits:
 
 def session_defaults(settings: Settings) -> SessionSettings:
     """What a session is before its client changes anything."""
-    limits = settings.llm.first_token_timeout_s + settings.tts.first_audio_timeout_s
+    # A first model that does not answer, another that does, the wait for the voice, the voice.
+    limits = 2 * settings.llm.first_token_timeout_s + settings.tts.first_audio_timeout_s
+    limits += ReplyLimits().queue_s
     turn = TurnSettings(
         threshold=settings.vad.threshold,
         silence_ms=settings.turn.silence_ms,
