@@ -256,7 +256,10 @@ class TtsSettings(Group):
         None, description="Run speech synthesis on the GPU; unset: only in production."
     )
     first_audio_timeout_s: float = Field(
-        5.0, ge=0.1, le=120, description="Longest wait for the first audio of a sentence, from its turn on."
+        5.0,
+        ge=0.1,
+        le=120,
+        description="Longest wait for the first audio of a sentence, from its turn on.",
     )
     stall_timeout_s: float = Field(
         5.0, ge=0.1, le=120, description="Longest gap between two pieces of audio."
