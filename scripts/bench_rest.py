@@ -81,7 +81,7 @@ class Watched:
     ) -> AsyncGenerator[AudioChunk, None]:
         began_s = time.perf_counter()
         how = {"voice": voice, "language": language, "speed": speed, "priority": priority}
-        waiting = priority == "first"
+        waiting = TEXT.startswith(text.strip())  # of the first clause only
         async for chunk in self._engine.stream(text, **how):  # type: ignore[arg-type]
             if chunk.pcm and waiting:
                 waiting = False
